@@ -1,0 +1,1 @@
+"""The dashboard: pages over the marts of the current release. Computes nothing itself."""

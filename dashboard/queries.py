@@ -1,0 +1,184 @@
+"""Every read of the dashboard: the current release's path, and one query per mart.
+
+`fct_<word>` is read by `<word>` here and drawn by `figures.<word>`. Results are cached by the release's path, whose
+content never changes; a new release has a new path. Every reading raises NoRelease, whose text says what to run, when
+there is no release, no such mart or no row in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import streamlit as st
+
+ADVICE = "Run `make nightly` to build and publish one."
+
+
+class NoRelease(RuntimeError):
+    """Nothing to show; the message is a sentence for the reader."""
+
+
+def warehouse_root(arguments: Sequence[str]) -> Path:
+    """`--warehouse` among the arguments, else $FIELDMART_WAREHOUSE, else ./warehouse."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--warehouse", default=os.environ.get("FIELDMART_WAREHOUSE") or "warehouse")
+    return Path(parser.parse_known_args(arguments)[0].warehouse)
+
+
+def current_mart(root: Path) -> str:
+    """Path of the published release's mart.duckdb."""
+    pointer = root / "current.json"
+    if not pointer.is_file():
+        raise NoRelease(f"No release has been published in the warehouse `{root}`. {ADVICE}")
+    try:
+        path = root / json.loads(pointer.read_text(encoding="utf-8"))["path"] / "mart.duckdb"
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoRelease(f"`{pointer}` does not name a release ({error!r}). {ADVICE}") from None
+    if not path.is_file():
+        raise NoRelease(f"`{pointer}` points to `{path}`, which does not exist. {ADVICE}")
+    return str(path.resolve())
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def _rows(mart: str, table: str, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+    """Rows of `sql`, which reads `table` above all."""
+    try:
+        with duckdb.connect(mart, read_only=True) as connection:
+            rows = connection.execute(sql, parameters).df()
+    except duckdb.CatalogException:
+        raise NoRelease(f"This release has no mart `{table}`, or an older form of it. {ADVICE}") from None
+    except duckdb.Error as error:
+        raise NoRelease(f"`{mart}` cannot be read ({str(error).splitlines()[0]}). {ADVICE}") from None
+    if rows.empty:
+        raise NoRelease(f"The mart `{table}` of this release has no rows to show here. {ADVICE}")
+    return rows
+
+
+def release(mart: str, now: dt.datetime | None = None) -> dict[str, Any]:
+    """The release: its columns, and `summary`, which says in words how old data and release are at `now` (UTC)."""
+    # To the hour: the age is shown in hours, and the cache would never be hit otherwise.
+    hour = (now or dt.datetime.now(dt.UTC)).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    sql = """
+        select
+            *,
+            format(
+                'Release {} · contract {} · cycle of {} · data before {}, {} days old at the cycle date · built {}',
+                release_id, contract, cycle_date, strftime(data_through, '%Y-%m-%d %H:%M'), data_age_days,
+                case
+                    when built_at is null then 'at an unknown time'
+                    when date_diff('hour', built_at, cast(? as timestamp)) < 1 then 'within the last hour'
+                    when date_diff('hour', built_at, cast(? as timestamp)) < 48
+                        then date_diff('hour', built_at, cast(? as timestamp)) || ' hours ago'
+                    else date_diff('day', built_at, cast(? as timestamp)) || ' days ago'
+                end
+            ) as summary
+        from dim_release
+    """
+    return _rows(mart, "dim_release", sql, [hour] * 4).to_dict("records")[0]
+
+
+def finding(mart: str, page: str) -> str:
+    """The page's sentence."""
+    sql = "select sentence from fct_findings where page = ?"
+    return str(_rows(mart, "fct_findings", sql, [page])["sentence"].iloc[0])
+
+
+def decision_rules(mart: str) -> pd.DataFrame:
+    """Rules of the release's decision: those that do not hold first."""
+    sql = """
+        select rule, severity, mart, metric, operator, threshold, value, headroom, outcome, why
+        from fct_decision_rules
+        where is_of_release
+        order by case outcome when 'fail' then 1 when 'missing' then 2 else 3 end, severity, seq
+    """
+    return _rows(mart, "fct_decision_rules", sql)
+
+
+def decisions(mart: str) -> pd.DataFrame:
+    """The decision log, newest first."""
+    sql = """
+        select cycle_date, verdict, k, reason, candidate_model_id, champion_model_id, decided_at, decision_id
+        from fct_decisions
+        order by seq desc
+    """
+    return _rows(mart, "fct_decisions", sql)
+
+
+def accuracy_cost_by_k(mart: str) -> pd.DataFrame:
+    """Candidates by k and seed, the prior first."""
+    return _rows(mart, "fct_accuracy_cost_by_k", "select * from fct_accuracy_cost_by_k order by k, seed, model_id")
+
+
+def training_curve(mart: str) -> pd.DataFrame:
+    """Epochs of the candidates by k and seed."""
+    sql = "select * from fct_training_curve where role = 'candidate' order by k, seed, model_id, epoch"
+    return _rows(mart, "fct_training_curve", sql)
+
+
+def calibrated_models(mart: str) -> pd.DataFrame:
+    """Models with calibration by slice and their names: the chosen one first."""
+    sql = """
+        select distinct
+            slices.model_id,
+            models.algorithm
+            || case when models.algorithm = 'prior' then '' else format(', k = {}, seed {}', models.k, models.seed) end
+            || case when slices.is_verdict then ' (chosen)' else '' end as name,
+            slices.is_verdict,
+            slices.k
+        from fct_calibration_by_slice as slices
+        inner join dim_model as models on slices.model_id = models.model_id
+        order by slices.is_verdict desc, slices.k, slices.model_id
+    """
+    return _rows(mart, "fct_calibration_by_slice", sql)
+
+
+def calibration_by_slice(mart: str, model_id: str, at_most: int = 25) -> pd.DataFrame:
+    """The model's slices with the most evidence of miscalibration, worst first; those too small to judge last."""
+    sql = "select * from fct_calibration_by_slice where model_id = ? order by worst_rank limit ?"
+    return _rows(mart, "fct_calibration_by_slice", sql, [model_id, at_most])
+
+
+def reliability(mart: str, model_id: str) -> pd.DataFrame:
+    """The model's bins in the order of p."""
+    return _rows(mart, "fct_reliability", "select * from fct_reliability where model_id = ? order by bin", [model_id])
+
+
+def drift_by_field(mart: str) -> pd.DataFrame:
+    """Fields and periods, the field that moved most in the latest period first."""
+    sql = """
+        select
+            *,
+            max(psi_excess) filter (where is_latest_period) over (partition by field) as latest_excess
+        from fct_drift_by_field
+        order by latest_excess desc nulls last, field, period
+    """
+    return _rows(mart, "fct_drift_by_field", sql)
+
+
+def score_drift(mart: str) -> pd.DataFrame:
+    """The score's distribution against training, by period."""
+    return _rows(mart, "fct_score_drift", "select * from fct_score_drift order by field, period")
+
+
+def label_maturity(mart: str) -> pd.DataFrame:
+    """Observed rates by period."""
+    return _rows(mart, "fct_label_maturity", "select * from fct_label_maturity order by period")
+
+
+def kpi_lift(mart: str) -> pd.DataFrame:
+    """The model against each baseline, by objective."""
+    sql = "select * from fct_kpi_lift where policy = 'model' order by objective, baseline"
+    return _rows(mart, "fct_kpi_lift", sql)
+
+
+def value_by_period(mart: str) -> pd.DataFrame:
+    """Each policy's contacts and profit by period."""
+    return _rows(mart, "fct_value_by_period", "select * from fct_value_by_period order by policy, period")

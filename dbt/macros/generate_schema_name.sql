@@ -1,0 +1,4 @@
+{# Marts stand in `main`, where a BI tool looks first; a custom schema is named exactly as configured. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ target.schema if custom_schema_name is none else custom_schema_name | trim }}
+{%- endmacro %}

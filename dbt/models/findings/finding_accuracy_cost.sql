@@ -1,0 +1,74 @@
+with candidates as (
+
+    select * from {{ ref('fct_accuracy_cost_by_k') }}
+
+),
+
+smallest as (
+
+    select min(k) as k
+    from candidates
+    where not is_baseline
+
+),
+
+verdict as (
+
+    select
+        chosen.*,
+        best.logloss as best_logloss,
+        best.usd_per_1m_scores as best_usd_per_1m_scores,
+        100 * chosen.margin / best.logloss as margin_percent,
+        chosen.k > smallest.k as has_smaller
+    from candidates as chosen
+    inner join candidates as best on chosen.best_model_id = best.model_id
+    cross join smallest
+    where chosen.is_verdict
+
+),
+
+described as (
+
+    select
+        case
+            when model_id = best_model_id
+                then format(
+                    'k = {:d} has the lowest test logloss, {:.5f} over {:d} periods', k, logloss, n_periods
+                )
+                || case
+                    when has_smaller then format(', and no smaller k is surely within {:.2g} % of it', margin_percent)
+                    else ' and is the smallest k'
+                end
+            else format(
+                'k = {:d} is the smallest k surely within {:.2g} % of the best logloss, that of k = {:d}: {:.5f}'
+                ' against {:.5f} over {:d} periods, a difference of {:+.5f}',
+                k, margin_percent, best_k, logloss,
+                best_logloss, n_periods, delta_logloss
+            )
+            || coalesce(format(
+                ' (simultaneous 95 % interval {:+.5f} to {:+.5f})', delta_lo_simultaneous, delta_hi_simultaneous
+            ), '')
+        end
+        || case
+            when usd_per_1m_scores is null then '; its cost was not measured'
+            when model_id = best_model_id or best_usd_per_1m_scores is null
+                then format(', at {:.6f} USD per million scores', usd_per_1m_scores)
+            else format(
+                ', at {:.3g} against {:.6f} USD per million scores', usd_per_1m_scores, best_usd_per_1m_scores
+            )
+        end
+        || case when is_provisional then format('. Provisional: {:d} of 5 seeds.', n_seeds) else '.' end as sentence
+    from verdict
+
+),
+
+final as (
+
+    select
+        'accuracy_cost' as page,
+        coalesce(any_value(sentence), 'No k was chosen: the comparison has no verdict.') as sentence
+    from described
+
+)
+
+select * from final

@@ -1,0 +1,56 @@
+with decision as (
+
+    select * from {{ ref('fct_decisions') }}
+    where is_of_release
+
+),
+
+rules as (
+
+    select
+        count(*) as n_rules,
+        count(*) filter (where outcome = 'pass') as n_passed,
+        count(*) filter (where outcome = 'missing') as n_missing
+    from {{ ref('fct_decision_rules') }}
+    where is_of_release
+
+),
+
+release as (
+
+    select * from {{ ref('dim_release') }}
+
+),
+
+final as (
+
+    select
+        'decision' as page,
+        coalesce(
+            decision.verdict
+            || case when decision.verdict = 'GO' then '' else coalesce(' for k = ' || decision.k, '') end
+            || ': ' || coalesce(rtrim(decision.reason, '.'), 'no reason was given') || '. '
+            || case
+                when rules.n_passed < rules.n_rules
+                    then
+                        format('{:d} of {:d} rules hold', rules.n_passed, rules.n_rules)
+                        || case
+                            when rules.n_missing > 0 then format(', {:d} lack evidence', rules.n_missing) else ''
+                        end
+                        || '. '
+                else ''
+            end,
+            'No decision on a model belongs to this release. '
+        )
+        || case release.score_source
+            when 'model' then 'The scores come from the champion of this night.'
+            when 'stale' then 'The scores are those of an earlier night.'
+            else 'There is no champion: the scores come from the hierarchical prior.'
+        end as sentence
+    from release
+    cross join rules
+    left join decision on release.decision_id = decision.decision_id
+
+)
+
+select * from final

@@ -1,0 +1,30 @@
+with final as (
+
+    select
+        page,
+        sentence
+    from {{ ref('finding_decision') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_accuracy_cost') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_calibration') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_drift') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_kpi_lift') }}
+
+)
+
+select * from final

@@ -1,0 +1,29 @@
+with source as (
+
+    select * from {{ source('fieldmart', 'k_comparison') }}
+
+),
+
+renamed as (
+
+    select
+        cast(model_id as varchar) as model_id,
+        cast(k as integer) as k,
+        cast(best_model_id as varchar) as best_model_id,
+        cast(best_k as integer) as best_k,
+        cast(delta_logloss as double) as delta_logloss,
+        cast(delta_lo as double) as delta_lo,
+        cast(delta_hi as double) as delta_hi,
+        cast(delta_lo_simultaneous as double) as delta_lo_simultaneous,
+        cast(delta_hi_simultaneous as double) as delta_hi_simultaneous,
+        cast(margin as double) as margin,
+        cast(is_non_inferior as boolean) as is_non_inferior,
+        cast(is_verdict as boolean) as is_verdict,
+        cast(is_provisional as boolean) as is_provisional,
+        cast(n_seeds as integer) as n_seeds,
+        cast(n_periods as integer) as n_periods
+    from source
+
+)
+
+select * from renamed

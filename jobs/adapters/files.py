@@ -1,0 +1,64 @@
+"""Raw tables from Parquet or CSV files named in the contract.
+
+`exposures` is required. Without `entities` the latest row of each entity is who must be scored, and without
+`candidates` the candidates of the last period before DATE are what they are scored against. CSV columns are converted
+to the contract's types; a value that does not convert becomes null and is reported like any other null.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from jobs.contract import Contract
+from jobs.periods import Periods
+
+SPARK_TYPES = {
+    "string": "string",
+    "integer": "bigint",
+    "number": "double",
+    "boolean": "boolean",
+    "timestamp": "timestamp",
+}
+PURCHASE_TYPES = {"basket_id": "string", "purchase_time": "timestamp"}
+
+
+def tables(spark: SparkSession, contract: Contract, periods: Periods) -> dict[str, DataFrame]:
+    """exposures, and purchases, entities, candidates, as seen at the start of the scoring period."""
+    source = contract.source
+    before = F.col(contract.exposure_time) < F.lit(periods.data_through)
+    exposures = _read(spark, str(source.exposures), contract).where(before)
+    # A conversion that has not happened yet at DATE is not known, nor is what it was worth.
+    known = F.col(contract.conversion_time) < F.lit(periods.data_through)
+    exposures = exposures.withColumn(contract.value, F.when(known, F.col(contract.value)).otherwise(F.lit(0.0)))
+    exposures = exposures.withColumn(contract.conversion_time, F.when(known, F.col(contract.conversion_time)))
+    found = {"exposures": exposures}
+    if source.purchases:
+        moments = F.col("purchase_time") < F.lit(periods.data_through)
+        found["purchases"] = _read(spark, source.purchases, contract).where(moments)
+    time = contract.exposure_time
+    found["entities"] = (
+        _read(spark, source.entities, contract) if source.entities else _latest(exposures, contract.entity, time)
+    )
+    recent = exposures.where(F.col(time) >= F.lit(periods.start(periods.scoring - 1)))
+    found["candidates"] = (
+        _read(spark, source.candidates, contract)
+        if source.candidates
+        else _latest(recent, (*contract.match, *contract.candidate), time)
+    )
+    return found
+
+
+def _latest(rows: DataFrame, keys: tuple[str, ...], time: str) -> DataFrame:
+    order = Window.partitionBy(*keys).orderBy(F.desc(time), *sorted(set(rows.columns) - {time}))
+    return rows.withColumn("_place", F.row_number().over(order)).where("_place = 1").drop("_place")
+
+
+def _read(spark: SparkSession, path: str, contract: Contract) -> DataFrame:
+    if not path.endswith(".csv"):
+        return spark.read.parquet(path)
+    raw = spark.read.csv(path, header=True, inferSchema=False, mode="FAILFAST", enforceSchema=False)
+    types = {name: SPARK_TYPES[column.type] for name, column in contract.columns.items()} | PURCHASE_TYPES
+    return raw.select(
+        *(F.expr(f"try_cast(`{c}` as {types[c]})").alias(c) if c in types else F.col(c) for c in raw.columns)
+    )

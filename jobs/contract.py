@@ -1,0 +1,285 @@
+"""The feature contract: what one data source means, as a YAML file that people edit and every job reads.
+
+`load` returns a validated `Contract` or raises `ContractError` with file, place, rule and value in one line per fault.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError, field_validator, model_validator
+
+# What may be known about a row when it is scored. "outcome" exists so that refusing it can say why.
+KNOWN_AT = ("static", "planned", "history")
+
+
+class ContractError(ValueError):
+    """A contract that cannot be used; the message is for the person who edits the file."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Strict):
+    """Where raw rows come from: a derivation of ours (`adapter`) or plain files (one path or glob per table)."""
+
+    adapter: Literal["promo", "files"]
+    path: str | None = None
+    exposures: str | None = None
+    purchases: str | None = None
+    entities: str | None = None
+    candidates: str | None = None
+
+    @model_validator(mode="after")
+    def _files_need_exposures(self) -> Source:
+        if self.adapter == "files" and not self.exposures:
+            raise ValueError("source.exposures must be a path when source.adapter is 'files', got none")
+        return self
+
+
+class Period(_Strict):
+    """The unit of splits, blocks and intervals: `days` long, counted from `origin` on the wall clock of `timezone`."""
+
+    days: Annotated[int, Field(ge=1)]
+    origin: NaiveDatetime
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        if value not in zoneinfo.available_timezones():
+            raise ValueError(f"period.timezone must be a time zone name such as Europe/Berlin, got {value!r}")
+        return value
+
+
+class Column(_Strict):
+    """One column of the exposures table and the rule its values keep; a row that breaks it is quarantined."""
+
+    type: Literal["string", "integer", "number", "boolean", "timestamp"]
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] | None = None
+
+
+class Label(_Strict):
+    """Converted = the first of `events` at `conversion_time`, within `window` of the exposure."""
+
+    events: tuple[str, ...]
+    window: Literal["end_of_period"] | Annotated[int, Field(ge=1)]  # an integer is a number of days
+    deduplicated: Literal["first"] = "first"
+
+    @property
+    def version(self) -> str:
+        window = self.window if isinstance(self.window, str) else f"{self.window}d"
+        return f"{'+'.join(self.events)}:{window}:{self.deduplicated}"
+
+
+class Split(_Strict):
+    """Whole periods by time. Relative: the last `test` matured periods before DATE, `calib` and `valid` before them,
+    at most `train` before those. Fixed: period days [from, through] of each part."""
+
+    train: int | tuple[dt.date, dt.date] | None = None
+    valid: int | tuple[dt.date, dt.date]
+    calib: int | tuple[dt.date, dt.date]
+    test: int | tuple[dt.date, dt.date]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Split:
+        parts = (self.train, self.valid, self.calib, self.test)
+        fixed = [part for part in parts if isinstance(part, tuple)]
+        if fixed and len(fixed) < len(parts):
+            raise ValueError("split must give all of train, valid, calib, test as [from, through] or all as counts")
+        days = [day for part in fixed for day in part]
+        if days != sorted(days):
+            raise ValueError("split must be in time order train < valid < calib < test")
+        return self
+
+    @property
+    def is_fixed(self) -> bool:
+        return isinstance(self.test, tuple)
+
+
+class FieldRule(_Strict):
+    """One field of the model: a column and a transform, or a point-in-time aggregate (`history`)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    side: Literal["entity", "candidate", "pair", "context"]
+    known_at: str
+    transform: Literal["categorical", "log2", "hashed", "history"] = "categorical"
+    columns: tuple[str, ...] = ()
+    buckets: Annotated[int, Field(ge=2)] = 1024  # of a hashed field
+    of: Literal["exposures", "purchases"] | None = None
+    measure: Literal["conversion_rate", "basket_rate"] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FieldRule:
+        if self.known_at not in KNOWN_AT:
+            raise ValueError(
+                f"field {self.name}: known_at must be one of {', '.join(KNOWN_AT)}, got {self.known_at!r}; "
+                "a field that is not known at scoring time cannot be used"
+            )
+        if not self.columns:
+            raise ValueError(f"field {self.name}: columns must name at least one column")
+        if self.transform == "log2" and len(self.columns) > 1:
+            raise ValueError(f"field {self.name}: transform 'log2' takes one column, got {list(self.columns)}")
+        is_history = self.transform == "history"
+        if is_history != (self.of is not None) or is_history != (self.measure is not None):
+            raise ValueError(f"field {self.name}: of and measure belong to transform 'history', and it needs both")
+        if is_history and self.known_at != "history":
+            raise ValueError(f"field {self.name}: known_at must be 'history', got {self.known_at!r}")
+        wanted = {"exposures": "conversion_rate", "purchases": "basket_rate"}
+        if self.of and self.measure != wanted[self.of]:
+            raise ValueError(f"field {self.name}: measure of {self.of} must be {wanted[self.of]!r}")
+        return self
+
+
+class Slice(_Strict):
+    """Rows grouped for reporting, declared before anyone looks at results."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    column: str | None = None  # a column of the exposures …
+    known: str | None = None  # … or whether the model knows this field's value (known | new)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Slice:
+        if (self.column is None) == (self.known is None):
+            raise ValueError(f"slice {self.name}: exactly one of column and known must be given")
+        return self
+
+
+class Prior(_Strict):
+    """The hierarchical prior: candidate fields from coarse to fine, each shrunk to the one before; an entity lift."""
+
+    candidate_levels: Annotated[tuple[str, ...], Field(min_length=1)]
+    entity: str
+    strength: float = 20.0
+
+
+class Training(_Strict):
+    """All that is fixed while k varies."""
+
+    k: Annotated[tuple[Annotated[int, Field(ge=1, le=128)], ...], Field(min_length=1)]
+    seed: int = 1
+    eta: float = 0.1
+    l2: float = 2e-5
+    epochs: Annotated[int, Field(ge=1)] = 15
+    patience: Annotated[int, Field(ge=1)] = 2
+    linear: bool = True
+    bias: bool = True
+    normalize: bool = True
+
+    @model_validator(mode="after")
+    def _each_k_once(self) -> Training:
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"training.k must name each k once, got {list(self.k)}")
+        return self
+
+
+class Contract(_Strict):
+    """The whole file. Column roles name columns of the exposures table."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    version: int
+    data_note: str
+    source: Source
+    default_date: dt.date
+    period: Period
+    columns: dict[str, Column]
+    entity: Annotated[tuple[str, ...], Field(min_length=1)]
+    candidate: Annotated[tuple[str, ...], Field(min_length=1)]
+    match: tuple[str, ...] = ()
+    exposure_time: str
+    conversion_time: str
+    value: str
+    label: Label
+    split: Split
+    min_count: Annotated[int, Field(ge=1)] = 10
+    history_smoothing: Annotated[float, Field(gt=0)] = 20.0
+    fields: tuple[FieldRule, ...]
+    slices: tuple[Slice, ...] = ()
+    slice_min_n: int = 1000
+    prior: Prior
+    training: Training
+    top_n: Annotated[int, Field(ge=1)] = 10
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Contract:
+        roles = {
+            "entity": self.entity,
+            "candidate": self.candidate,
+            "match": self.match,
+            "exposure_time": (self.exposure_time,),
+            "conversion_time": (self.conversion_time,),
+            "value": (self.value,),
+        }
+        for rule in self.fields:
+            roles[f"field {rule.name}"] = rule.columns
+        for item in self.slices:
+            roles[f"slice {item.name}"] = (item.column,) if item.column else ()
+        for place, names in roles.items():
+            for column in names:
+                if column not in self.columns:
+                    raise ValueError(f"{place}: column must be declared under columns, got {column!r}")
+        names = [rule.name for rule in self.fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"field names must be unique, got {name!r} twice")
+        known = [item.known for item in self.slices if item.known]
+        for name in (*self.prior.candidate_levels, self.prior.entity, *known):
+            if name not in names:
+                raise ValueError(f"prior and slices may only name fields, got {name!r}")
+        label_columns = {self.conversion_time, self.value}
+        for rule in self.fields:
+            if label_columns & set(rule.columns):
+                raise ValueError(
+                    f"field {rule.name}: the label's columns {sorted(label_columns)} are not known at scoring"
+                )
+        return self
+
+    @property
+    def field_names(self) -> list[str]:
+        return [rule.name for rule in self.fields]
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """The named sections as plain JSON, for the key of a data set that depends on nothing else."""
+        return self.model_dump(mode="json", include=set(names))
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 of the meaning of the file (comments and order of keys do not count)."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path) -> Contract:
+    """The contract in the YAML file `path`; a file that `extends` another one overrides its top-level sections."""
+    raw = _read(path)
+    if "extends" in raw:
+        raw = _read(path.parent / str(raw.pop("extends"))) | raw
+    try:
+        return Contract.model_validate(raw)
+    except ValidationError as error:
+        faults = [
+            f"{path}: {'.'.join(str(step) for step in fault['loc']) or 'contract'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise ContractError("\n".join(faults)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ContractError(f"contract must be a readable YAML file, got {path}, which does not exist") from None
+    except yaml.YAMLError as error:
+        raise ContractError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ContractError(f"{path}: a contract must be a mapping, got {type(raw).__name__}")
+    return raw

@@ -1,0 +1,126 @@
+"""A cycle: one contract run for one DATE. It remembers which version of each data set the cycle stands on.
+
+    cycles/<contract>/<date>.json     {"datasets": {name: key}, "stages": [...], "run": {...}}
+
+Every step finds its inputs here, so a step can be run alone, twice or after a crash.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.contract import Contract
+from jobs.lake import Dataset, Lake, LakeError, write_json
+from jobs.periods import Periods
+from jobs.progress import Progress
+
+MAKER = {
+    "exposures": "ingest",
+    "purchases": "ingest",
+    "entity_list": "ingest",
+    "offer_list": "ingest",
+    "label_rates": "encode",
+    "vocabulary": "encode",
+    "examples": "encode",
+    "models": "train",
+    "predictions": "evaluate",
+    "k_comparison": "evaluate",
+    "entities": "score",
+    "scores": "score",
+}
+
+
+@dataclass
+class Cycle:
+    """What a step needs to know: the contract, the date, where the data lies and whom to tell."""
+
+    contract: Contract
+    date: dt.date
+    warehouse: Path
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.lake = Lake(self.warehouse)
+        self.periods = Periods(self.contract, self.date)
+        self._path = self.warehouse / "cycles" / self.contract.name / f"{self.date}.json"
+
+    def state(self) -> dict[str, Any]:
+        if self._path.exists():
+            return json.loads(self._path.read_text())
+        return {"datasets": {}, "stages": {}, "run": {}}
+
+    def dataset(self, name: str) -> Dataset:
+        """The version of data set `name` this cycle stands on; LakeError says which step to run first."""
+        key = self.state()["datasets"].get(name)
+        found = self.lake.find(name, key) if key else None
+        if found is None:
+            step = MAKER.get(name, name)
+            raise LakeError(f"no {name} for {self.contract.name} {self.date}: run `fieldmart {step}` first")
+        return found
+
+    def has(self, name: str) -> bool:
+        key = self.state()["datasets"].get(name)
+        return bool(key and self.lake.find(name, key))
+
+    def make(
+        self, name: str, module: str, inputs: dict[str, str], params: Any, write: Callable[[Path], object]
+    ) -> tuple[Dataset, bool]:
+        """Data set `name`, found by its key or made by `write(folder)`; also whether it was found."""
+        key = self.lake.key(name, module, inputs, params)
+        found = self.lake.find(name, key)
+        if found is None:
+            with self.lake.writing(name, key, inputs, params) as folder:
+                write(folder)
+        self.remember({name: key})
+        return self.lake.get(name, key), found is not None
+
+    def remember(self, datasets: dict[str, str], **more: Any) -> None:
+        state = self.state()
+        state["datasets"] |= datasets
+        for name, value in more.items():
+            state[name] = state.get(name, {}) | value
+        write_json(self._path, state)
+
+    def stage(self, name: str) -> Stage:
+        return Stage(self, name)
+
+
+class Stage:
+    """Times one stage and shows it: `with cycle.stage("encode") as stage: …; stage.rows = n`."""
+
+    def __init__(self, cycle: Cycle, name: str) -> None:
+        self.cycle, self.name = cycle, name
+        self.rows = 0
+        self.bytes = 0
+        self.reused = False
+
+    def __enter__(self) -> Stage:
+        self.started = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        self._clock = time.perf_counter()
+        self.cycle.progress.start(self.name)
+        return self
+
+    def made(self, dataset: Dataset, reused: bool) -> None:
+        self.rows, self.bytes, self.reused = dataset.rows, dataset.bytes, reused
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        seconds = time.perf_counter() - self._clock
+        self.cycle.progress.finish(self.name, self.rows, seconds, self.reused, failed=kind is not None)
+        if kind is None:
+            record = {
+                "started_at": self.started.isoformat(),
+                "wall_s": seconds,
+                "rows": self.rows,
+                "bytes_written": self.bytes,
+                "status": "reused" if self.reused else "done",
+                # of the driver's process; the workers' own peaks are in the cost facts
+                "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+            self.cycle.remember({}, stages={self.name: record})

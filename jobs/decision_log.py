@@ -1,0 +1,248 @@
+"""The decision log: append-only, hash-chained, the one authority on what was decided, published and rolled back.
+
+    <warehouse>/log/decisions.jsonl     one entry a line, in canonical JSON
+        {"at", "entry_hash", "kind", "payload", "prev_hash", "seq"}
+
+`entry_hash` is the SHA-256 of the entry's canonical JSON without it, `prev_hash` that of the line before, so no entry
+can be changed, moved or removed from the middle unseen. (Whole lines cut off at the end leave a shorter valid chain;
+release manifests keep their decision's id.) A line is committed by its newline: a last line without one is what a
+crash left of an append that never returned, and counts as not written. Everything else, the alias `champion` above
+all, is derived from the log and can be rebuilt.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs.durable import locked, sync
+from jobs.gate import Evaluation
+from jobs.lake import write_json
+
+Kind = Literal["decision", "publish", "rollback"]
+KINDS = ("decision", "publish", "rollback")
+FIRST = "0" * 64  # prev_hash of the first entry
+
+logger = logging.getLogger(__name__)
+
+
+class LogError(RuntimeError):
+    """A log that was changed after writing; the message names the line."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One committed line."""
+
+    seq: int  # from 1
+    at: str  # UTC, ISO 8601
+    kind: Kind
+    payload: dict[str, Any]
+    prev_hash: str
+    entry_hash: str
+
+    @property
+    def decision_id(self) -> str:
+        return self.entry_hash[:12]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found: a chain that holds, and how many bytes of an unfinished line follow it."""
+
+    entries: int
+    head: str  # hash of the last entry
+    torn_bytes: int
+
+
+def path_of(warehouse: Path) -> Path:
+    return warehouse / "log" / "decisions.jsonl"
+
+
+def entries(warehouse: Path) -> list[Entry]:
+    """All committed entries, oldest first; LogError if the chain does not hold."""
+    return _read(path_of(warehouse))[0]
+
+
+def verify(warehouse: Path) -> Report:
+    """Check every line; LogError names the first one at fault."""
+    found, torn = _read(path_of(warehouse))
+    return Report(len(found), found[-1].entry_hash if found else FIRST, len(torn))
+
+
+def append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetime | None = None) -> Entry:
+    """Commit one entry: when this returns, it is on the disk."""
+    with locked(_lock(warehouse)):
+        return _append(warehouse, kind, payload, at)
+
+
+def append_decision(
+    warehouse: Path,
+    contract: str,
+    cycle_date: dt.date,
+    evaluation: Evaluation,
+    promotes: str | None = None,
+    at: dt.datetime | None = None,
+) -> Entry:
+    """Commit the decision on a cycle, or return the entry that says the same already.
+
+    `promotes` is the model that becomes champion on GO when that is not the evaluated one itself but its refit.
+    Said already: the cycle's latest decision stands on the same evidence and the same gate.
+    """
+    payload = {
+        "contract": contract,
+        "cycle_date": cycle_date.isoformat(),
+        "promotes": promotes or evaluation.model_id,
+        **asdict(evaluation),
+    }
+    key = ("contract", "cycle_date", "gate_sha", "evidence_sha")
+    with locked(_lock(warehouse)):
+        same_cycle = [
+            entry
+            for entry in entries(warehouse)
+            if entry.kind == "decision" and all(entry.payload[name] == payload[name] for name in key[:2])
+        ]
+        if same_cycle and all(same_cycle[-1].payload[name] == payload[name] for name in key):
+            return same_cycle[-1]
+        return _append(warehouse, "decision", payload, at)
+
+
+def champion(warehouse: Path, contract: str, as_of: dt.date | None = None) -> str | None:
+    """The model promoted by the last GO of `contract`, None before the first; HOLD and NO-GO leave it as it is.
+
+    With `as_of`, decisions on later cycles do not count: an old date run again sees the champion of its time.
+    """
+    entry = _last_go(_decisions(entries(warehouse), contract, as_of))
+    return entry.payload["promotes"] if entry else None
+
+
+def write_aliases(warehouse: Path) -> dict[str, Any]:
+    """Rebuild <warehouse>/models/aliases.json from the log and return what it holds."""
+    found = _decisions(entries(warehouse))
+    champions = {}
+    for contract in sorted({entry.payload["contract"] for entry in found}):
+        entry = _last_go(_decisions(found, contract))
+        if entry:
+            champions[contract] = {
+                "model_id": entry.payload["promotes"],
+                "decision_id": entry.decision_id,
+                "cycle_date": entry.payload["cycle_date"],
+            }
+    aliases = {"champion": champions}
+    write_json(warehouse / "models" / "aliases.json", aliases)
+    return aliases
+
+
+def to_facts(
+    found: list[Entry], contract: str | None = None, as_of: dt.date | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of the facts `decisions` and `decision_rules`, of one contract and of cycles up to `as_of` if given."""
+    decisions, rules = [], []
+    counted = _decisions(found, contract, as_of)
+    for position, entry in enumerate(counted):
+        payload = entry.payload
+        cycle_date = dt.date.fromisoformat(payload["cycle_date"])
+        last_go = _last_go(_decisions(counted[: position + 1], payload["contract"], cycle_date))
+        decisions.append(
+            {
+                "decision_id": entry.decision_id,
+                "seq": entry.seq,
+                "cycle_date": cycle_date,
+                "decided_at": dt.datetime.fromisoformat(entry.at).astimezone(dt.UTC).replace(tzinfo=None),
+                "verdict": payload["verdict"],
+                "reason": payload["reason"],
+                "k": payload["k"],
+                "candidate_model_id": payload["model_id"],
+                "champion_model_id": last_go.payload["promotes"] if last_go else None,
+                "gate_sha": payload["gate_sha"],
+                "evidence_sha": payload["evidence_sha"],
+                "entry_hash": entry.entry_hash,
+            }
+        )
+        for seq, rule in enumerate(payload["rules"], start=1):
+            rules.append({"decision_id": entry.decision_id, "seq": seq, **rule})
+    return decisions, rules
+
+
+def _decisions(found: Iterable[Entry], contract: str | None = None, as_of: dt.date | None = None) -> list[Entry]:
+    return [
+        entry
+        for entry in found
+        if entry.kind == "decision"
+        and contract in (None, entry.payload["contract"])
+        and (as_of is None or entry.payload["cycle_date"] <= as_of.isoformat())
+    ]
+
+
+def _last_go(decisions: list[Entry]) -> Entry | None:
+    """The GO on the latest cycle, of several the last written: running an old date again must not demote a model."""
+    promoted = [entry for entry in decisions if entry.payload["verdict"] == "GO"]
+    return max(promoted, key=lambda entry: (entry.payload["cycle_date"], entry.seq), default=None)
+
+
+def _lock(warehouse: Path) -> Path:
+    return path_of(warehouse).with_suffix(".lock")
+
+
+def _canonical(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hash(seq: int, at: str, kind: str, payload: dict[str, Any], prev_hash: str) -> str:
+    body = {"seq": seq, "at": at, "kind": kind, "payload": payload, "prev_hash": prev_hash}
+    return hashlib.sha256(_canonical(body).encode()).hexdigest()
+
+
+def _append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetime | None) -> Entry:
+    """Write one line; the caller holds the lock."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    path = path_of(warehouse)
+    found, torn = _read(path)
+    moment = (at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).isoformat(timespec="microseconds")
+    seq, prev_hash = len(found) + 1, found[-1].entry_hash if found else FIRST
+    try:
+        payload = json.loads(_canonical(payload))  # what a reader will get
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"payload must be JSON with finite numbers, got {payload!r} ({error})") from None
+    entry = Entry(seq, moment, kind, payload, prev_hash, _hash(seq, moment, kind, payload, prev_hash))
+    with path.open("ab") as stream:
+        if torn:
+            logger.warning("%s: dropped %d bytes of an unfinished entry after line %d", path, len(torn), len(found))
+            stream.truncate(stream.tell() - len(torn))
+        stream.write(_canonical(asdict(entry)).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    if seq == 1:
+        sync(path.parent)  # the file's name, too
+    return entry
+
+
+def _read(path: Path) -> tuple[list[Entry], bytes]:
+    """The committed entries and the bytes after the last newline; LogError if the chain does not hold."""
+    try:
+        *lines, torn = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], b""
+    found: list[Entry] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = Entry(**json.loads(line))
+            is_whole = line == _canonical(asdict(entry)).encode()
+        except (ValueError, TypeError):
+            raise LogError(f"{path}, line {number}: is not an entry of the log") from None
+        body_hash = _hash(entry.seq, entry.at, entry.kind, entry.payload, entry.prev_hash)
+        if not is_whole or entry.entry_hash != body_hash:
+            raise LogError(f"{path}, line {number}: was changed after writing, its hash does not fit")
+        prev_hash = found[-1].entry_hash if found else FIRST
+        if entry.seq != number or entry.prev_hash != prev_hash:
+            raise LogError(f"{path}, line {number}: does not follow the line before, entries were removed or moved")
+        found.append(entry)
+    return found, torn

@@ -1,0 +1,336 @@
+"""The declared schemas of the facts: the Parquet data sets that jobs write and dbt reads as sources.
+
+A job may only write a fact through `table`, which refuses missing, extra or mistyped columns, so what dbt
+finds is what stands here. Periods are dates (the day a period starts). Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_day, _ts, _str, _f64, _i64, _i32, _bool = (
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.string(),
+    pa.float64(),
+    pa.int64(),
+    pa.int32(),
+    pa.bool_(),
+)
+
+SCHEMA_VERSION = 1
+
+FACTS: dict[str, pa.Schema] = {
+    # one row: the run that built this release
+    "runs": pa.schema(
+        {
+            "run_id": _str,
+            "contract": _str,
+            "contract_sha": _str,
+            "cycle_date": _day,
+            "data_through": _ts,  # first instant that was not read
+            "snapshot_id": _str,
+            "examples_id": _str,
+            "label_version": _str,  # attribution rule, window and event list, as one string
+            "git_sha": _str,
+            "lock_sha": _str,
+            "python": _str,
+            "spark": _str,
+            "machine": _str,
+            "cores": _i32,
+            "started_at": _ts,
+        }
+    ),
+    # one row per stage of the run
+    "run_stages": pa.schema(
+        {
+            "run_id": _str,
+            "seq": _i32,
+            "stage": _str,
+            "status": _str,  # done | reused
+            "started_at": _ts,
+            "wall_s": _f64,
+            "rows": _i64,
+            "bytes_written": _i64,
+            "peak_rss_mib": _f64,
+        }
+    ),
+    # one row per (contract input, outcome): reason is null for the rows that were kept
+    "ingest_counts": pa.schema({"source": _str, "reason": _str, "rows": _i64}),
+    # one row per period with exposures
+    "label_rates": pa.schema(
+        {
+            "period": _day,
+            "split": _str,  # train | valid | calib | test | unused
+            "exposures": _i64,
+            "conversions": _i64,
+            "is_mature": _bool,
+        }
+    ),
+    # one row per trained model; cost is measured inside the worker, compile time apart
+    "models": pa.schema(
+        {
+            "model_id": _str,
+            "algorithm": _str,  # ffm | prior
+            "k": _i32,  # 0 for the prior
+            "seed": _i32,
+            "role": _str,  # candidate (compared on test) | refit (published; trained through the last matured period)
+            "n_fields": _i32,
+            "n_features": _i64,
+            "n_parameters": _i64,
+            "artifact_bytes": _i64,
+            "train_rows": _i64,
+            "train_from": _day,
+            "train_through": _day,
+            "epochs": _i32,
+            "best_epoch": _i32,
+            "cpu_s": _f64,
+            "wall_s": _f64,
+            "jit_s": _f64,
+            "peak_rss_mib": _f64,
+            "bytes_read": _i64,
+            "rows_per_s": _f64,
+            "calibrator_id": _str,
+            "calibrator_slope": _f64,  # p = sigmoid(slope * logit + intercept)
+            "calibrator_intercept": _f64,
+            "hyperparameters": _str,  # JSON; equal for all k of a sweep
+        }
+    ),
+    # one row per model and epoch
+    "training_curve": pa.schema(
+        {
+            "model_id": _str,
+            "epoch": _i32,  # from 1
+            "train_logloss": _f64,
+            "valid_logloss": _f64,
+            "wall_s": _f64,
+        }
+    ),
+    # one row per model, split (valid | calib | test) and period; sums of calibrated predictions
+    "period_metrics": pa.schema(
+        {
+            "model_id": _str,
+            "split": _str,
+            "period": _day,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sum_logloss": _f64,
+            "sum_squared_error": _f64,
+            "auc": _f64,
+        }
+    ),
+    # one row per model and split; intervals: t over periods, 95 %
+    "model_metrics": pa.schema(
+        {
+            "model_id": _str,
+            "split": _str,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sum_logloss": _f64,
+            "sum_squared_error": _f64,
+            "auc": _f64,
+            "logloss_lo": _f64,
+            "logloss_hi": _f64,
+            "calibration_ratio_lo": _f64,  # mean p / observed rate
+            "calibration_ratio_hi": _f64,
+            "n_periods": _i32,
+        }
+    ),
+    # one row per candidate model, against the candidate with the lowest test logloss, paired over test periods
+    "k_comparison": pa.schema(
+        {
+            "model_id": _str,
+            "k": _i32,
+            "best_model_id": _str,
+            "best_k": _i32,
+            "delta_logloss": _f64,  # this model minus the best one
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "delta_lo_simultaneous": _f64,  # Bonferroni over the k compared
+            "delta_hi_simultaneous": _f64,
+            "margin": _f64,  # non-inferiority margin in logloss units
+            "is_non_inferior": _bool,
+            "is_verdict": _bool,  # the smallest non-inferior k
+            "is_provisional": _bool,  # fewer than five seeds: says so
+            "n_seeds": _i32,
+            "n_periods": _i32,
+        }
+    ),
+    # one row per model and declared slice, on test; slices below min_n are reported but not judged
+    "slice_metrics": pa.schema(
+        {
+            "model_id": _str,
+            "slice_type": _str,
+            "slice_value": _str,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sum_logloss": _f64,
+            "calibration_ratio_lo": _f64,
+            "calibration_ratio_hi": _f64,
+            "min_n": _i64,
+        }
+    ),
+    # one row per model and bin of the calibrated p, on test; bin edges are quantiles of the calib periods
+    "calibration_bins": pa.schema(
+        {
+            "model_id": _str,
+            "bin": _i32,
+            "p_lo": _f64,
+            "p_hi": _f64,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+        }
+    ),
+    # one row per model and repeat: the same fixed block of pairs scored again and again
+    "scoring_cost": pa.schema(
+        {
+            "model_id": _str,
+            "k": _i32,
+            "repeat": _i32,
+            "rows": _i64,
+            "wall_s": _f64,
+            "cpu_s": _f64,
+            "peak_rss_mib": _f64,
+        }
+    ),
+    # one row: conf/rates.yml
+    "rates": pa.schema(
+        {"usd_per_cpu_hour": _f64, "usd_per_gib_hour": _f64, "usd_per_gib_month": _f64, "rates_sha": _str}
+    ),
+    # one row per subject, period and bin; the reference (training periods) has is_reference and no period
+    "drift_bins": pa.schema(
+        {
+            "subject": _str,  # field | score
+            "field": _str,
+            "period": _day,
+            "is_reference": _bool,
+            "bin": _str,
+            "bin_order": _i32,
+            "n": _i64,
+        }
+    ),
+    # one row per policy (model | prior | random), and test period: what contacting its top pairs would have earned
+    "value_periods": pa.schema(
+        {
+            "policy": _str,
+            "model_id": _str,
+            "period": _day,
+            "pairs": _i64,
+            "contacted": _i64,
+            "conversions": _f64,  # fractional for random: its expectation is computed exactly
+            "sales_value": _f64,
+            "margin_value": _f64,
+            "contact_cost": _f64,
+            "profit": _f64,
+        }
+    ),
+    # one row per comparison of two policies; t interval over periods, 95 %
+    "value_comparison": pa.schema(
+        {
+            "policy": _str,
+            "baseline": _str,
+            "objective": _str,  # conversions | sales_value | profit
+            "total": _f64,
+            "baseline_total": _f64,
+            "delta": _f64,
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "n_periods": _i32,
+            "assumption": _str,
+        }
+    ),
+    # one row per entity x candidate of the cycle
+    "scores": pa.schema(
+        {
+            "entity_id": _str,
+            "candidate_id": _str,
+            "match_id": _str,  # what joins an entity to its candidates (promo: the household's usual store)
+            "p": _f64,
+            "raw_score": _f64,  # logit before calibration
+            "rank_in_entity": _i32,  # 1 = highest
+            "rank_in_candidate": _i32,
+            "oov_share": _f64,  # share of fields whose value was unknown to the model
+            "model_id": _str,
+            "calibrator_id": _str,
+            "score_date": _day,
+            "data_through": _ts,
+            "source": _str,  # model | stale | prior
+        }
+    ),
+    # one row per entity that must be scored
+    "entities": pa.schema({"entity_id": _str, "match_id": _str, "candidates": _i64}),
+    # one row per candidate on offer
+    "candidates": pa.schema({"candidate_id": _str, "match_id": _str, "label": _str}),
+    # one row per entry of the decision log that promotes, holds or refuses a model (all nights)
+    "decisions": pa.schema(
+        {
+            "decision_id": _str,
+            "seq": _i64,
+            "cycle_date": _day,
+            "decided_at": _ts,
+            "verdict": _str,  # GO | HOLD | NO-GO
+            "reason": _str,
+            "k": _i32,
+            "candidate_model_id": _str,
+            "champion_model_id": _str,  # champion after this decision, null if there is none
+            "gate_sha": _str,
+            "evidence_sha": _str,
+            "entry_hash": _str,
+        }
+    ),
+    # one row per decision and gate rule
+    "decision_rules": pa.schema(
+        {
+            "decision_id": _str,
+            "seq": _i32,
+            "rule": _str,
+            "severity": _str,  # hard | soft
+            "mart": _str,
+            "metric": _str,
+            "operator": _str,
+            "threshold": _f64,
+            "value": _f64,  # null: evidence missing
+            "outcome": _str,  # pass | fail | missing
+            "why": _str,
+        }
+    ),
+    # one row: what this release is
+    "release": pa.schema(
+        {
+            "release_id": _str,
+            "contract": _str,
+            "cycle_date": _day,
+            "data_through": _ts,
+            "run_id": _str,
+            "verdict": _str,
+            "decision_id": _str,
+            "champion_model_id": _str,
+            "score_source": _str,
+            "data_note": _str,  # the contract's caveat on the data, shown wherever the data is shown
+        }
+    ),
+}
+
+
+def table(name: str, rows: list[dict] | pa.Table) -> pa.Table:
+    """`rows` as an Arrow table of the declared schema of fact `name`.
+
+    Raises ValueError on an unknown fact, a missing or extra column, or a value of the wrong type.
+    """
+    if name not in FACTS:
+        raise ValueError(f"fact must be one of {sorted(FACTS)}, got {name!r}")
+    schema = FACTS[name]
+    columns = set(rows.column_names) if isinstance(rows, pa.Table) else {c for row in rows for c in row}
+    if columns and columns != set(schema.names):
+        missing, extra = sorted(set(schema.names) - columns), sorted(columns - set(schema.names))
+        raise ValueError(f"fact {name}: missing columns {missing}, extra columns {extra}")
+    try:
+        if isinstance(rows, pa.Table):
+            return rows.select(schema.names).cast(schema)
+        return pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"fact {name}: {error}") from error

@@ -1,0 +1,219 @@
+"""Job: read the raw source as of DATE, validate every row, write the immutable snapshot and the quarantine.
+
+A bad row goes to the quarantine with the reason and the night goes on; a missing column, a wrong type, an unreadable
+file or an empty source stops it with one line, before anything is written.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandera.polars as pa
+import polars as pl
+import pyarrow as arrow
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from jobs.adapters import files, promo
+from jobs.contract import Contract
+from jobs.cycle import Cycle
+from jobs.lake import Dataset
+
+POLARS_TYPES = {
+    "string": pl.String,
+    "integer": pl.Int64,
+    "number": pl.Float64,
+    "boolean": pl.Boolean,
+    "timestamp": pl.Datetime("us", "UTC"),
+}
+# Spark's own names of what a column of each contract type may be.
+ACCEPTED = {
+    "string": {"string"},
+    "integer": {"tinyint", "smallint", "int", "bigint"},
+    "number": {"float", "double", "tinyint", "smallint", "int", "bigint"},
+    "boolean": {"boolean"},
+    "timestamp": {"timestamp", "timestamp_ntz"},
+}
+CAST = {"string": "string", "integer": "bigint", "number": "double", "boolean": "boolean", "timestamp": "timestamp"}
+
+
+# The raw tables' names in the lake; `entities` and `candidates` are facts made from them when scoring.
+SNAPSHOT = {"purchases": "purchases", "entities": "entity_list", "candidates": "offer_list"}
+
+
+class IngestError(RuntimeError):
+    """The source as a whole cannot be used; the message names file or column, rule and value."""
+
+
+def run(cycle: Cycle, spark: SparkSession) -> Dataset:
+    """Make the snapshot data sets of this cycle; returns `exposures`."""
+    contract = cycle.contract
+    params = contract.part(
+        "source", "columns", "entity", "candidate", "match", "exposure_time", "conversion_time", "value"
+    )
+    params |= contract.part("period") | {"data_through": cycle.periods.data_through, "source": _fingerprint(contract)}
+    tables = functools.cache(lambda: _read(spark, cycle))  # read only if a data set is not there yet
+    names = ["entities", "candidates"]
+    if contract.source.adapter == "promo" or contract.source.purchases:
+        names.append("purchases")
+    with cycle.stage("ingest") as stage:
+        snapshot, reused = cycle.make(
+            "exposures", __name__, {}, params, lambda out: _write_exposures(tables()["exposures"], contract, out)
+        )
+        stage.made(snapshot, reused)
+        for name in names:
+            cycle.make(SNAPSHOT[name], __name__, {}, params, lambda out, name=name: _write_sorted(tables()[name], out))
+        _count(cycle, spark, snapshot)
+        stage.rows = _rows(snapshot, "kept")
+    return snapshot
+
+
+def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
+    """The adapter's tables; unreadable or missing input becomes an IngestError of one line."""
+    try:
+        if cycle.contract.source.adapter == "promo":
+            return promo.tables(spark, cycle.contract.source, cycle.periods)
+        return files.tables(spark, cycle.contract, cycle.periods)
+    except (PySparkException, FileNotFoundError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise IngestError(f"source of {cycle.contract.name} cannot be read: {first}") from error
+
+
+def _fingerprint(contract: Contract) -> dict[str, list[int]]:
+    """Size and time of every source file: what a rerun checks before it trusts the snapshot it has."""
+    source = contract.source
+    if source.adapter == "promo":
+        folder = promo.folder(source)
+        paths = sorted(folder.glob("*.parquet"))
+    else:
+        named = [source.exposures, source.purchases, source.entities, source.candidates]
+        paths = [path for name in named if name for path in _expand(Path(name))]
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+
+
+def _expand(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    return sorted(path.parent.glob(path.name))
+
+
+def check_columns(rows: DataFrame, contract: Contract) -> None:
+    """Raise IngestError naming every declared column that is missing or of another type."""
+    have = dict(rows.dtypes)
+    faults = []
+    for name, column in contract.columns.items():
+        if name not in have:
+            faults.append(f"column {name} is missing (the source has {', '.join(sorted(have))})")
+        elif have[name] not in ACCEPTED[column.type]:
+            faults.append(f"column {name} must be of type {column.type}, got {have[name]}")
+    if faults:
+        raise IngestError(f"source of {contract.name}: " + "; ".join(faults))
+
+
+def row_schema(contract: Contract) -> pa.DataFrameSchema:
+    """The contract's rules for one row as a pandera schema."""
+    columns = {}
+    for name, rule in contract.columns.items():
+        checks = []
+        if rule.minimum is not None:
+            checks.append(pa.Check.ge(rule.minimum))
+        if rule.maximum is not None:
+            checks.append(pa.Check.le(rule.maximum))
+        if rule.allowed is not None:
+            checks.append(pa.Check.isin(rule.allowed))
+        if rule.type == "number":
+            checks.append(pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite"))
+        columns[name] = pa.Column(POLARS_TYPES[rule.type], checks, nullable=rule.nullable)
+    return pa.DataFrameSchema(columns)
+
+
+def reasons(rows: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.Series:
+    """For each row the rules it breaks as "column: rule", joined by "; ", or null."""
+    try:
+        schema.validate(rows, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        broken = (
+            cases.filter(pl.col("index").is_not_null())
+            .select(pl.col("index").cast(pl.UInt32), (pl.col("column") + ": " + pl.col("check")).alias("reason"))
+            .group_by("index")
+            .agg(pl.col("reason").unique().sort().str.join("; "))
+        )
+        if cases["index"].null_count():
+            raise IngestError(f"validation failed as a whole: {cases.row(0)}") from error
+        index = rows.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("index"))
+        return index.join(broken, on="index", how="left", maintain_order="left")["reason"]
+    return pl.Series("reason", [None] * len(rows), dtype=pl.String)
+
+
+def validated(rows: DataFrame, contract: Contract) -> DataFrame:
+    """`rows` with the declared columns, `reason` (null: good) and `status` (kept | quarantined)."""
+    keys = [*contract.entity, *contract.candidate, *contract.match, contract.exposure_time]
+    columns = [F.col(name).cast(CAST[rule.type]).alias(name) for name, rule in contract.columns.items()]
+    cast = rows.select(*columns)
+
+    def check(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.RecordBatch]:
+        schema = row_schema(contract)
+        for batch in batches:
+            frame = pl.DataFrame(pl.from_arrow(batch))
+            found = arrow.array(reasons(frame, schema).to_list(), arrow.string())
+            yield batch.append_column("reason", found)
+
+    checked = cast.mapInArrow(check, StructType([*cast.schema.fields, StructField("reason", StringType())]))
+    time = contract.exposure_time
+    late = F.when(
+        F.col(contract.conversion_time) < F.col(time),
+        F.lit(f"{contract.conversion_time}: before {time}"),
+    )
+    place = F.row_number().over(Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), F.hash(*cast.columns)))
+    twice = F.when(place > 1, F.lit(f"duplicate of {'+'.join(keys)}"))
+    reason = F.concat_ws("; ", F.col("reason"), late, twice)
+    return checked.withColumn("reason", F.when(reason != "", reason)).withColumn(
+        "status", F.when(F.col("reason").isNull(), "kept").otherwise("quarantined")
+    )
+
+
+def _write_exposures(rows: DataFrame, contract: Contract, out: Path) -> None:
+    check_columns(rows, contract)
+    order = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
+    try:
+        validated(rows, contract).repartition(8, *contract.entity).sortWithinPartitions(*order).write.partitionBy(
+            "status"
+        ).mode("append").parquet(str(out))
+    except PySparkException as error:
+        raise IngestError(f"source of {contract.name} cannot be read: {str(error).strip().splitlines()[0]}") from error
+    if not any(out.glob("status=kept/*.parquet")):
+        raise IngestError(f"source of {contract.name} must hold at least one good exposure before DATE, got none")
+
+
+def _write_sorted(rows: DataFrame, out: Path) -> None:
+    rows.repartition(4, rows.columns[0]).sortWithinPartitions(*rows.columns).write.mode("append").parquet(str(out))
+
+
+def _rows(snapshot: Dataset, status: str) -> int:
+    return sum(entry["rows"] for entry in snapshot.manifest["files"] if entry["path"].startswith(f"status={status}/"))
+
+
+def _count(cycle: Cycle, spark: SparkSession, snapshot: Dataset) -> None:
+    """The fact of what was kept and what was quarantined and why."""
+    key = cycle.lake.key("ingest_counts", __name__, {"exposures": snapshot.content}, None)
+    if cycle.lake.find("ingest_counts", key) is None:
+        rows = [{"source": "exposures", "reason": None, "rows": _rows(snapshot, "kept")}]
+        bad = snapshot.under("status=quarantined")
+        if bad:
+            counted = spark.read.parquet(*bad).groupBy("reason").count().orderBy(F.desc("count"), "reason").limit(1000)
+            rows += [{"source": "exposures", "reason": r["reason"], "rows": r["count"]} for r in counted.collect()]
+        cycle.lake.write_fact("ingest_counts", key, rows)
+    cycle.remember({"ingest_counts": key})
+
+
+if __name__ == "__main__":
+    import typer
+
+    from jobs.cli import command
+
+    typer.run(command("ingest"))

@@ -1,0 +1,55 @@
+"""What a run or a model was made from: code, lock, contract and machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from typing import Any
+
+from jobs.cycle import Cycle
+from jobs.lake import PROJECT, code_sha, sha256_file
+
+
+def lineage(cycle: Cycle) -> dict[str, Any]:
+    """The links that a model card and the run fact carry."""
+    import pyspark
+
+    lock = PROJECT / "requirements.lock"
+    return {
+        "contract": cycle.contract.name,
+        "contract_sha": cycle.contract.sha,
+        "label_version": cycle.contract.label.version,
+        "cycle_date": str(cycle.date),
+        "git_sha": git_sha(),
+        "code_sha": code_sha("jobs.nightly"),
+        "lock_sha": sha256_file(lock) if lock.exists() else "none",
+        "python": platform.python_version(),
+        "spark": pyspark.__version__,
+        "machine": machine(),
+        "cores": os.cpu_count() or 1,
+    }
+
+
+@functools.cache
+def git_sha() -> str:
+    """The commit of the checkout, with "+" if files differ from it; "none" outside a checkout (an installed wheel)."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+@functools.cache
+def machine() -> str:
+    """The processor's name."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

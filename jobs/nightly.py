@@ -1,0 +1,71 @@
+"""The whole night in one Spark session, in the order of airflow_dags/fieldmart_nightly.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+from rich.table import Table
+
+from jobs import decide, encode, evaluate, ingest, monitor, publish, score, spark_session, train
+from jobs.cycle import Cycle
+from jobs.releases import Release
+
+
+def run(cycle: Cycle, policy: Callable[[str], Path]) -> Release:
+    """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish; returns the release.
+
+    `policy` finds gate.yml, rates.yml, value.yml and audits.yml.
+    """
+    with cycle.stage("start"):
+        spark = spark_session.session(cycle.warehouse)
+    ingest.run(cycle, spark)
+    encode.run(cycle, spark)
+    train.run(cycle, spark)
+    evaluate.run(cycle, spark, policy("gate.yml"), policy("rates.yml"), policy("value.yml"))
+    decide.build_evidence(cycle)
+    decide.run(cycle, spark, policy("gate.yml"))
+    score.run(cycle, spark)
+    monitor.run(cycle, spark)
+    return publish.run(cycle, policy("audits.yml"))
+
+
+def summary(cycle: Cycle, release: Release) -> None:
+    """Print what the night found: the table by k, both decisions, where the release lies and how to look at it."""
+    console, state = cycle.progress.console, cycle.state()["run"]
+    with duckdb.connect(str(release.folder / decide.MART), read_only=True) as mart:
+        rows = mart.execute(
+            """
+            select
+                k, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict,
+                algorithm
+            from fct_accuracy_cost_by_k order by k
+            """
+        ).fetchall()
+    table = Table(title=f"{cycle.contract.name} {cycle.date}: test periods, 95 % intervals over periods")
+    for name in ("k", "logloss", "interval", "AUC", "train CPU-s", "model MiB", "$ per 1M scores"):
+        table.add_column(name, justify="right")
+    for k, loss, lo, hi, auc, cpu, size, usd, verdict, algorithm in rows:
+        label = algorithm if algorithm == "prior" else f"{k} ←" if verdict else str(k)
+        interval = "-" if lo is None else f"{lo:.5f} … {hi:.5f}"
+        table.add_row(label, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.4f}")
+    console.print(table)
+    serving = f"{state['serving_model_id']} ({state['score_source']})"
+    console.print(f"Model:   [bold]{state['verdict']}[/bold]. {state['reason']}")
+    console.print(f"Release: published as {release.release_id}, scores by {serving}; every audit passed.")
+    console.print(f"         {release.folder}")
+    console.print(
+        "Look at it:  make dashboard"
+        if cycle.warehouse == Path("warehouse")
+        else f"Look at it:  make dashboard WAREHOUSE={cycle.warehouse}",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    import typer
+
+    from jobs.cli import command
+
+    typer.run(command("nightly"))

@@ -1,0 +1,289 @@
+"""Releases: built out of sight, audited, made read-only, renamed into place, and only then pointed at.
+
+    releases/.building-<id>/    being built; nobody reads it
+    releases/.failed-<id>/      an audit failed; kept for a look, never pointed at
+    releases/<id>/              mart.duckdb, whatever else was built, manifest.json; never changes
+    current.json                {"release_id", "path"}: the only pointer, replaced atomically
+    current                     a symlink to the same folder, for people; it may lag for a moment
+
+A reader resolves `current.json` once and then reads below that path, so it sees one whole release whatever happens
+meanwhile. A crash before the pointer is replaced leaves the last release, a crash after it the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from jobs import decision_log
+from jobs.durable import locked, sync, sync_tree
+from jobs.lake import sha256_file, write_json
+from jobs.release_audits import Audit
+
+MART = "mart.duckdb"
+KEEP = 7
+# Two releases that agree in these are one: what they say about the data, and the decision they show.
+SAME = ("contract", "content_sha256", "decision_id")
+
+
+class ReleaseError(RuntimeError):
+    """A release that cannot be published or pointed at; the last one stays."""
+
+
+class AuditError(ReleaseError):
+    """A finished mart that must not be seen; the message lists what failed."""
+
+
+@dataclass(frozen=True)
+class Building:
+    """A release in the making: write `mart.duckdb` and all else into `folder`."""
+
+    release_id: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published folder and its manifest."""
+
+    release_id: str
+    folder: Path
+    manifest: dict[str, Any]
+    is_current: bool
+
+
+def open_building(warehouse: Path, release_id: str) -> Building:
+    """An empty folder to build in, under `release_id` or, if that was taken before, `release_id`-2, -3, …
+
+    What an earlier, unfinished build of the same id left is removed.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", release_id):
+        raise ValueError(f"release_id must be letters, digits, '.', '_' and '-', got {release_id!r}")
+    taken = {path.name for path in _root(warehouse).glob("*")}
+    taken |= {entry.payload["release_id"] for entry in decision_log.entries(warehouse) if entry.kind == "publish"}
+    free, number = release_id, 1
+    while free in taken:
+        number += 1
+        free = f"{release_id}-{number}"
+    folder = _building(warehouse, free)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return Building(free, folder)
+
+
+def publish(
+    warehouse: Path,
+    release_id: str,
+    manifest: dict[str, Any],
+    audits: Sequence[Audit],
+    keep: int = KEEP,
+) -> Release:
+    """Make the built `release_id` the current release; returns what is current afterwards.
+
+    `manifest` says at least contract, content_sha256, decision_id and data_through. If a release of the same contract
+    says the same by the same decision already, the pointer goes there and the build is dropped. Afterwards the
+    contract's last `keep` releases remain. Raises AuditError if an audit failed: the build becomes .failed-<id>, the
+    pointer stays.
+    """
+    for name in (*SAME, "data_through"):
+        if name not in manifest:
+            raise ValueError(f"manifest must name {name}, got {sorted(manifest)}")
+    if not audits:
+        raise ValueError("audits must not be empty: an unaudited release is never published")
+    folder = _building(warehouse, release_id)
+    if not (folder / MART).is_file():
+        raise ReleaseError(f"release {release_id}: {folder / MART} does not exist, build it first")
+    with locked(warehouse / "releases" / ".lock"):
+        _refuse_failed(warehouse, folder, release_id, audits)
+        twin = _twin(warehouse, manifest)
+        if twin:
+            shutil.rmtree(folder)
+            release_id = twin.release_id
+        else:
+            _keep_marts_only(folder)
+            _seal(folder, manifest | {"release_id": release_id, "audits": [asdict(audit) for audit in audits]})
+            os.rename(folder, _root(warehouse) / release_id)
+            sync(_root(warehouse))
+        _point(warehouse, release_id, "publish", manifest)
+        _prune(warehouse, manifest["contract"], keep)
+    return _get(warehouse, release_id)
+
+
+def rollback(warehouse: Path, to: str | None = None) -> Release:
+    """Point back at release `to`, or at the one published before the current one of the same contract.
+
+    The target's files are checked against its manifest first. Raises ReleaseError if there is no such release.
+    """
+    with locked(warehouse / "releases" / ".lock"):
+        found = list_releases(warehouse)
+        names = ", ".join(release.release_id for release in found) or "none"
+        if to is None:
+            here = next((release for release in found if release.is_current), None)
+            if here is None:
+                raise ReleaseError(f"nothing to roll back: no release is current (releases: {names})")
+            contract = here.manifest["contract"]
+            older = [r for r in found[: found.index(here)] if r.manifest["contract"] == contract]
+            if not older:
+                raise ReleaseError(
+                    f"nothing to roll back to before {here.release_id} of {contract} (releases: {names})"
+                )
+            to = older[-1].release_id
+        if to not in [release.release_id for release in found]:
+            raise ReleaseError(f"no release {to!r} (releases: {names})")
+        target = _get(warehouse, to)
+        damage = _damage(target)
+        if damage:
+            raise ReleaseError(f"release {to} is damaged, the current one stays: {damage}")
+        _point(warehouse, to, "rollback", target.manifest)
+    return _get(warehouse, to)
+
+
+def current(warehouse: Path) -> Release | None:
+    """The release the pointer names; None before the first."""
+    release_id = _pointed(warehouse)
+    return _get(warehouse, release_id) if release_id else None
+
+
+def list_releases(warehouse: Path) -> list[Release]:
+    """All published releases, oldest first; one whose manifest cannot be read does not count."""
+    found = []
+    for path in _root(warehouse).glob("[!.]*/manifest.json"):
+        with contextlib.suppress(ReleaseError):
+            found.append(_get(warehouse, path.parent.name))
+    return sorted(found, key=lambda release: (release.manifest["published_at"], release.release_id))
+
+
+def rebuild_pointer(warehouse: Path) -> Release:
+    """Write `current.json` and the symlink anew from the log, the authority on what was published last."""
+    with locked(warehouse / "releases" / ".lock"):
+        for entry in reversed(decision_log.entries(warehouse)):
+            if entry.kind in ("publish", "rollback"):
+                release = _get(warehouse, entry.payload["release_id"])
+                _write_pointer(warehouse, release.release_id)
+                return release
+    raise ReleaseError("the decision log names no published release: run the nightly")
+
+
+def _root(warehouse: Path) -> Path:
+    return warehouse / "releases"
+
+
+def _building(warehouse: Path, release_id: str) -> Path:
+    return _root(warehouse) / f".building-{release_id}"
+
+
+def _get(warehouse: Path, release_id: str) -> Release:
+    folder = _root(warehouse) / release_id
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        raise ReleaseError(f"release {release_id} has no readable manifest in {folder}: roll back to another") from None
+    return Release(release_id, folder, manifest, release_id == _pointed(warehouse))
+
+
+def _pointed(warehouse: Path) -> str | None:
+    try:
+        return json.loads((warehouse / "current.json").read_text())["release_id"]
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_failed(warehouse: Path, folder: Path, release_id: str, audits: Sequence[Audit]) -> None:
+    """Put the build aside and raise AuditError if an audit failed; only the last refused build is kept."""
+    failed = [audit for audit in audits if not audit.passed]
+    if not failed:
+        return
+    for older in _root(warehouse).glob(".failed-*"):
+        shutil.rmtree(older)
+    write_json(folder / "audits.json", [asdict(audit) for audit in audits])
+    os.rename(folder, _root(warehouse) / f".failed-{release_id}")
+    listed = "; ".join(audit.sentence for audit in failed)
+    raise AuditError(f"release {release_id} is not published, {len(failed)} of {len(audits)} audits failed: {listed}")
+
+
+def _keep_marts_only(folder: Path) -> None:
+    """Drop what dbt leaves beside the marts: views and logs full of this machine's paths. A release stands alone."""
+    shutil.rmtree(folder / "dbt", ignore_errors=True)
+    with duckdb.connect(str(folder / MART)) as connection:
+        schemas = connection.execute(
+            "select schema_name from duckdb_schemas() where database_name = current_database() and not internal"
+            " and schema_name not in (select schema_name from duckdb_tables())"
+        ).fetchall()
+        for (schema,) in schemas:
+            connection.execute(f'drop schema "{schema}" cascade')
+        connection.execute("checkpoint")
+
+
+def _twin(warehouse: Path, manifest: dict[str, Any]) -> Release | None:
+    """A whole published release that says the same."""
+    for release in reversed(list_releases(warehouse)):
+        if all(release.manifest[name] == manifest[name] for name in SAME) and not _damage(release):
+            return release
+    return None
+
+
+def _seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Make every file read-only, write the manifest with their hashes last, and flush it all to the disk."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {}
+    for path in paths:
+        path.chmod(0o444)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+    write_json(folder / "manifest.json", manifest | {"files": files, "published_at": now})
+    (folder / "manifest.json").chmod(0o444)
+    sync_tree(folder)
+
+
+def _damage(release: Release) -> str | None:
+    """The first file that is not what the manifest says, in words."""
+    for name, entry in release.manifest["files"].items():
+        path = release.folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if sha256_file(path) != entry["sha256"]:
+            return f"{name} was changed after publication"
+    return None
+
+
+def _point(warehouse: Path, release_id: str, kind: decision_log.Kind, manifest: dict[str, Any]) -> None:
+    """Replace the pointer, then log it; a pointer that is there and logged already is left alone."""
+    logged = [e.payload["release_id"] for e in decision_log.entries(warehouse) if e.kind in ("publish", "rollback")]
+    previous = logged[-1] if logged else None
+    if previous == release_id == _pointed(warehouse):
+        return
+    _write_pointer(warehouse, release_id)
+    kept = {name: manifest[name] for name in SAME}
+    decision_log.append(warehouse, kind, kept | {"release_id": release_id, "previous": previous})
+
+
+def _write_pointer(warehouse: Path, release_id: str) -> None:
+    path = f"releases/{release_id}"  # relative, so that a warehouse can be moved
+    write_json(warehouse / "current.json", {"release_id": release_id, "path": path})
+    sync(warehouse)
+    link = warehouse / ".current.new"
+    link.unlink(missing_ok=True)
+    os.symlink(path, link)
+    os.replace(link, warehouse / "current")
+
+
+def _prune(warehouse: Path, contract: str, keep: int) -> None:
+    """Remove all but the last `keep` releases of `contract`, never the current one; each vanishes in one rename."""
+    for leftover in _root(warehouse).glob(".pruned-*"):
+        shutil.rmtree(leftover)
+    old = [release for release in list_releases(warehouse) if release.manifest["contract"] == contract]
+    for release in old[: max(len(old) - keep, 0)]:
+        if not release.is_current:
+            gone = _root(warehouse) / f".pruned-{release.release_id}"
+            os.rename(release.folder, gone)
+            shutil.rmtree(gone)

@@ -1,0 +1,51 @@
+"""The one way to get a Spark session."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from jobs.java import java_home
+
+
+def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSession:
+    """The running session, or a new one: the master of spark-submit, else all local cores. `extra` settings win.
+
+    Raises RuntimeError with one line if no Java is found.
+    """
+    # Workers must run this interpreter: Spark's own default is whatever `python3` is on the PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    java_home()  # finds or makes one and sets JAVA_HOME
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    builder = SparkSession.builder.appName("fieldmart")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "8",
+        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+        # Nanosecond timestamps (the real data has them) arrive as integers instead of failing the read.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
+        # Everything keyed by entity may use one shuffle by entity, also joins on more columns than that.
+        "spark.sql.requireAllClusterKeysForCoPartition": "false",
+        "spark.sql.warehouse.dir": str(warehouse / "spark"),
+        # Shuffle sizes are compressed sizes: what is broadcast must be small, what fits a task is hashed, not sorted.
+        "spark.sql.autoBroadcastJoinThreshold": "10m",
+        "spark.sql.adaptive.autoBroadcastJoinThreshold": "2m",
+        "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "32m",
+        "spark.python.worker.reuse": "true",
+    }
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit, which brings master and driver
+        builder = builder.master("local[*]")
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        settings["spark.driver.memory"] = os.environ.get("FIELDMART_DRIVER_MEMORY", "3g")
+    for name, value in (settings | dict(extra or {})).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()

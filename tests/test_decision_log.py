@@ -1,0 +1,263 @@
+"""The decision log: what is appended stays, in order, and nothing can be changed unseen."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import decision_log, facts
+from jobs.gate import Evaluation, RuleResult, Verdict
+
+NIGHT = dt.date(2017, 12, 18)
+AT = dt.datetime(2017, 12, 18, 4, 30, tzinfo=dt.UTC)
+
+
+def evaluation(
+    verdict: Verdict = "GO", model_id: str | None = "k1", evidence: str = "e1", gate: str = "g1"
+) -> Evaluation:
+    rules = (
+        RuleResult("auc", "hard", "fct_k", "auc", ">=", 0.8, 0.9, "pass", "ranks"),
+        RuleResult("size_budget", "hard", "fct_k", "artifact_mib", "<=", 64.0, None, "missing", "fits"),
+    )
+    return Evaluation(verdict, f"{verdict} it is", 1, model_id, rules, gate, evidence)
+
+
+def decide(warehouse: Path, day: dt.date = NIGHT, contract: str = "promo", **what: Any) -> decision_log.Entry:
+    return decision_log.append_decision(warehouse, contract, day, evaluation(**what), at=AT)
+
+
+def lines(warehouse: Path) -> list[bytes]:
+    return decision_log.path_of(warehouse).read_bytes().splitlines(keepends=True)
+
+
+def overwrite(warehouse: Path, content: list[bytes]) -> None:
+    decision_log.path_of(warehouse).write_bytes(b"".join(content))
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """A warehouse whose log has three publish entries."""
+    for name in ("a", "b", "c"):
+        decision_log.append(tmp_path, "publish", {"release_id": name}, at=AT)
+    return tmp_path
+
+
+def test_an_empty_log_is_intact(tmp_path: Path) -> None:
+    assert decision_log.entries(tmp_path) == []
+    assert decision_log.verify(tmp_path) == decision_log.Report(0, "0" * 64, 0)
+
+
+def test_the_chain_can_be_recomputed_without_this_module(three: Path) -> None:
+    previous = "0" * 64
+    for number, line in enumerate(lines(three), start=1):
+        entry = json.loads(line)
+        claimed = entry.pop("entry_hash")
+        text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+        assert claimed == hashlib.sha256(text.encode()).hexdigest()
+        assert (entry["seq"], entry["prev_hash"]) == (number, previous)
+        assert entry["at"] == "2017-12-18T04:30:00.000000+00:00"
+        previous = claimed
+    assert decision_log.verify(three) == decision_log.Report(3, previous, 0)
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+def test_a_changed_value_is_found_in_its_line(three: Path, line: int) -> None:
+    changed = lines(three)
+    changed[line - 1] = changed[line - 1].replace(b'"release_id":"', b'"release_id":"x')
+    overwrite(three, changed)
+    with pytest.raises(decision_log.LogError, match=rf"decisions.jsonl, line {line}: was changed after writing"):
+        decision_log.verify(three)
+
+
+def test_a_changed_entry_with_a_fitting_hash_breaks_the_next_line(three: Path) -> None:
+    changed = lines(three)
+    entry = json.loads(changed[1])
+    del entry["entry_hash"]
+    entry["payload"] = {"release_id": "x"}
+    entry["entry_hash"] = hashlib.sha256(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    changed[1] = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    overwrite(three, changed)
+    with pytest.raises(decision_log.LogError, match="line 3: does not follow the line before"):
+        decision_log.verify(three)
+
+
+def test_a_removed_line_is_found(three: Path) -> None:
+    first, _, third = lines(three)
+    overwrite(three, [first, third])
+    with pytest.raises(decision_log.LogError, match="line 2: does not follow the line before"):
+        decision_log.entries(three)
+
+
+def test_another_layout_of_the_same_entry_is_found(three: Path) -> None:
+    """A key given twice would hide a value from a person but not from the parser."""
+    changed = lines(three)
+    changed[1] = changed[1].replace(b'{"at"', b'{"kind":"decision","at"')
+    overwrite(three, changed)
+    with pytest.raises(decision_log.LogError, match="line 2: was changed after writing"):
+        decision_log.entries(three)
+
+
+def test_a_torn_line_in_the_middle_is_an_error(three: Path) -> None:
+    first, second, third = lines(three)
+    overwrite(three, [first, second[:40], b"\n", third])
+    with pytest.raises(decision_log.LogError, match="line 2: is not an entry of the log"):
+        decision_log.append(three, "publish", {})
+    assert len(lines(three)) == 3  # nothing was written behind the damage
+
+
+def test_every_torn_tail_is_reported_ignored_and_replaced(three: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second, third = lines(three)
+    for cut in range(1, len(third)):  # wherever the crash fell; even only the newline may be missing
+        overwrite(three, [first, second, third[:cut]])
+        assert [entry.seq for entry in decision_log.entries(three)] == [1, 2]
+        assert decision_log.verify(three).torn_bytes == cut
+    again = decision_log.append(three, "publish", {"release_id": "c"}, at=AT)
+    assert lines(three) == [first, second, third]
+    assert again.seq == 3
+    assert f"dropped {len(third) - 1} bytes of an unfinished entry after line 2" in caplog.text
+
+
+def test_a_write_that_fails_halfway_leaves_the_chain(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        decision_log.append(three, "rollback", {"release_id": "b"})
+    monkeypatch.undo()
+    assert decision_log.verify(three).entries in (3, 4)
+    decision_log.append(three, "rollback", {"release_id": "b"})
+    decision_log.verify(three)
+
+
+def _append_many(warehouse: str, name: str) -> None:
+    for number in range(25):
+        decision_log.append(Path(warehouse), "publish", {"release_id": f"{name}{number}"})
+
+
+def test_writers_in_two_processes_keep_one_chain(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=_append_many, args=(str(tmp_path), "a"))
+    other.start()
+    while not decision_log.entries(tmp_path):  # until the other one is under way
+        assert other.exitcode is None
+    _append_many(str(tmp_path), "b")
+    other.join()
+    assert other.exitcode == 0
+    found = [entry.payload["release_id"] for entry in decision_log.entries(tmp_path)]
+    assert sorted(found) == sorted(f"{name}{number}" for name in "ab" for number in range(25))
+    assert [name for name in found if name[0] == "a"] == [f"a{number}" for number in range(25)]
+
+
+@pytest.mark.parametrize("payload", [{"value": float("nan")}, {"value": {1, 2}}])
+def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict) -> None:
+    with pytest.raises(ValueError, match="payload must be JSON with finite numbers"):
+        decision_log.append(tmp_path, "publish", payload)
+    assert decision_log.entries(tmp_path) == []
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kind must be one of decision, publish, rollback, got 'guess'"):
+        decision_log.append(tmp_path, "guess", {})  # ty: ignore[invalid-argument-type]
+
+
+def test_a_rerun_writes_nothing(tmp_path: Path) -> None:
+    first = decide(tmp_path)
+    before = lines(tmp_path)
+    assert decide(tmp_path) == first
+    assert lines(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"evidence": "e2"}, {"gate": "g2"}, {"contract": "coupon"}, {"day": dt.date(2017, 12, 25)}],
+    ids=["evidence", "gate", "contract", "day"],
+)
+def test_a_decision_on_anything_else_is_a_new_one(tmp_path: Path, other: dict) -> None:
+    first = decide(tmp_path)
+    assert decide(tmp_path, **other).seq == first.seq + 1
+
+
+def test_coming_back_to_earlier_evidence_is_a_new_decision(tmp_path: Path) -> None:
+    """Otherwise the log would end in a decision that is not the one in force."""
+    for evidence in ("e1", "e2", "e1"):
+        decide(tmp_path, evidence=evidence, model_id=f"model-{evidence}")
+    assert len(decision_log.entries(tmp_path)) == 3
+    assert decision_log.champion(tmp_path, "promo") == "model-e1"
+
+
+def test_hold_and_no_go_keep_the_champion(tmp_path: Path) -> None:
+    assert decision_log.champion(tmp_path, "promo") is None
+    nights = [("HOLD", None), ("GO", "m2"), ("HOLD", "m2"), ("NO-GO", "m2"), ("GO", "m5")]
+    for number, (verdict, expected) in enumerate(nights, start=1):
+        day = NIGHT + dt.timedelta(days=number)
+        decide(tmp_path, day=day, verdict=verdict, model_id=f"m{number}", evidence=f"e{number}")
+        assert decision_log.champion(tmp_path, "promo") == expected
+    assert decision_log.champion(tmp_path, "coupon") is None
+
+
+def test_the_refit_becomes_champion_not_the_evaluated_model(tmp_path: Path) -> None:
+    decision_log.append_decision(tmp_path, "promo", NIGHT, evaluation(model_id="compared"), promotes="refit")
+    assert decision_log.champion(tmp_path, "promo") == "refit"
+
+
+def test_running_an_old_date_again_neither_demotes_nor_looks_ahead(tmp_path: Path) -> None:
+    earlier = NIGHT - dt.timedelta(days=7)
+    decide(tmp_path, model_id="new", evidence="e1")
+    assert decision_log.champion(tmp_path, "promo", as_of=earlier) is None
+    decide(tmp_path, day=earlier, model_id="old", evidence="e2")
+    assert decision_log.champion(tmp_path, "promo") == "new"
+    assert decision_log.champion(tmp_path, "promo", as_of=earlier) == "old"
+
+
+def test_aliases_are_rebuilt_from_the_log_alone(tmp_path: Path) -> None:
+    go = decide(tmp_path, model_id="m1")
+    decide(tmp_path, contract="coupon", verdict="NO-GO")
+    expected = {
+        "champion": {"promo": {"model_id": "m1", "decision_id": go.entry_hash[:12], "cycle_date": "2017-12-18"}}
+    }
+    assert decision_log.write_aliases(tmp_path) == expected
+    path = tmp_path / "models" / "aliases.json"
+    path.unlink()
+    decision_log.write_aliases(tmp_path)
+    assert json.loads(path.read_text()) == expected
+
+
+def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tmp_path: Path) -> None:
+    decide(tmp_path, verdict="HOLD", evidence="e1")
+    decision_log.append(tmp_path, "publish", {"release_id": "a"})
+    go = decide(tmp_path, evidence="e2", model_id="m2")
+    decide(tmp_path, contract="coupon", evidence="e3")
+    last = decide(tmp_path, day=NIGHT + dt.timedelta(days=7), verdict="NO-GO", evidence="e4", model_id="m4")
+    decisions, rules = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo")
+
+    assert facts.table("decisions", decisions).num_rows == 3
+    assert [row["champion_model_id"] for row in decisions] == [None, "m2", "m2"]
+    assert [row["candidate_model_id"] for row in decisions] == ["k1", "m2", "m4"]
+    assert [row["seq"] for row in decisions] == [1, 3, 5]
+    assert decisions[1]["decision_id"] == go.entry_hash[:12]
+    assert decisions[1]["decided_at"] == dt.datetime(2017, 12, 18, 4, 30)
+
+    table = facts.table("decision_rules", rules)
+    assert table.num_rows == 6
+    assert table.slice(4).to_pylist()[1] == {
+        "decision_id": last.entry_hash[:12],
+        "seq": 2,
+        "rule": "size_budget",
+        "severity": "hard",
+        "mart": "fct_k",
+        "metric": "artifact_mib",
+        "operator": "<=",
+        "threshold": 64.0,
+        "value": None,
+        "outcome": "missing",
+        "why": "fits",
+    }
+    of_that_night = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo", as_of=NIGHT)[0]
+    assert [row["seq"] for row in of_that_night] == [1, 3]

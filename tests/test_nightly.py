@@ -1,0 +1,215 @@
+"""One night end to end in the small world: counts against an independent derivation, marts against scikit-learn."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from conftest import Night
+from sklearn.metrics import log_loss, roc_auc_score
+
+from ffm_udf import workers
+from jobs import decision_log, nightly, releases, score, train
+
+WEEK = 12
+
+
+@pytest.fixture(scope="module")
+def mart(night):
+    with duckdb.connect(str(night.release.folder / "mart.duckdb"), read_only=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def derived(small_tables):
+    """The exposures of weeks before the scoring week, derived in polars from the definition in docs/data.md."""
+    tables = {name: pl.read_parquet(small_tables / f"{name}.parquet") for name in ("transactions", "promotions", "products")}
+    products = tables["products"].filter(pl.col("product_category").is_not_null())
+    lines = tables["transactions"].filter(pl.col("week") < WEEK)
+    family = ["manufacturer_id", "product_category"]
+    on_ad = (
+        tables["promotions"]
+        .filter(pl.col("mailer_location").is_in(["D", "H"]) & (pl.col("week") < WEEK))
+        .select("product_id", "store_id", "week")
+        .unique()
+        .join(products, on="product_id")
+    )
+    visits = lines.select("household_id", "store_id", "week").unique()
+    shown = visits.join(on_ad.select("store_id", "week", *family).unique(), on=["store_id", "week"])
+    bought = (
+        lines.join(on_ad, on=["product_id", "store_id", "week"])
+        .group_by("household_id", "store_id", "week", *family)
+        .agg(pl.col("transaction_timestamp").min().alias("conversion_time"), pl.col("sales_value").sum())
+    )
+    return shown.join(bought, on=["household_id", "store_id", "week", *family], how="left")
+
+
+def test_exposures_and_conversions_are_those_of_the_definition(night, derived):
+    rates = pl.DataFrame(night.cycle.dataset("label_rates").table())
+    per_week = derived.group_by("week").agg(pl.len().alias("n"), pl.col("conversion_time").count().alias("c")).sort("week")
+    assert rates["exposures"].to_list() == per_week["n"].to_list()
+    assert rates["conversions"].to_list() == per_week["c"].to_list()
+    kept = [path for path in night.cycle.dataset("exposures").under("status=kept")]
+    value = sum(pq.ParquetFile(path).read(["sales_value"])["sales_value"].to_numpy().sum() for path in kept)
+    assert value == pytest.approx(derived["sales_value"].sum())
+
+
+def test_nothing_of_the_scoring_week_or_later_is_read(night):
+    through = night.cycle.periods.data_through.replace(tzinfo=None)
+    for path in night.cycle.dataset("exposures").under("status=kept"):
+        times = pq.ParquetFile(path).read(["exposure_time", "conversion_time"])
+        for column in times.columns:
+            assert max(t for t in column.to_pylist() if t).replace(tzinfo=None) < through
+    for path in night.cycle.dataset("purchases").files:
+        assert max(pq.ParquetFile(path).read(["purchase_time"])["purchase_time"].to_pylist()).replace(tzinfo=None) < through
+
+
+def test_split_is_by_time_and_vocabulary_from_training_rows(night):
+    rates = pl.DataFrame(night.cycle.dataset("label_rates").table()).filter(pl.col("split") != "unused")
+    order = rates.group_by("split").agg(pl.col("period").min().alias("a"), pl.col("period").max().alias("b")).sort("a")
+    assert order["split"].to_list() == ["train", "valid", "calib", "test"]
+    assert (order["a"][1:] > order["b"][:-1]).all()
+    vocabulary = pl.DataFrame(night.cycle.dataset("vocabulary").table())
+    train_rows = rates.filter(pl.col("split") == "train")["exposures"].sum()
+    seen = vocabulary.filter(pl.col("value").is_not_null())
+    assert seen["n"].min() >= night.cycle.contract.min_count
+    assert (seen.group_by("field").agg(pl.col("n").sum())["n"] <= train_rows).all()
+    assert seen.filter(pl.col("field") == "brand").is_empty()  # not a field of the contract
+
+
+def test_marts_hold_the_metrics_scikit_learn_finds_on_the_same_predictions(night, mart):
+    predictions = night.cycle.dataset("predictions")
+    frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
+    for place, model_id in enumerate(predictions.manifest["params"]):
+        p, y = frame[f"p_{place}"].to_numpy(), frame["y"].to_numpy()
+        loss, area = mart.execute(
+            "select logloss, auc from fct_accuracy_cost_by_k where model_id = ?", [model_id]
+        ).fetchone()
+        assert loss == pytest.approx(log_loss(y, p), rel=1e-9)
+        assert area == pytest.approx(roc_auc_score(y, p), abs=2e-5)
+
+
+def test_predictions_are_the_models_own_on_the_encoded_rows(night):
+    examples, fields = night.cycle.dataset("examples"), night.cycle.contract.field_names
+    X, y = workers.read_examples(examples.under("split=test"), fields)
+    predictions = night.cycle.dataset("predictions")
+    frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
+    for place, model_id in enumerate(predictions.manifest["params"]):
+        model = workers.opened(str(train.model_folder(night.cycle, model_id).resolve()))
+        p = np.sort(model.score(X)[1])
+        np.testing.assert_allclose(np.sort(frame[f"p_{place}"].to_numpy()), p, rtol=1e-12)
+    assert frame["y"].sum() == y.sum()
+
+
+def test_every_entity_has_every_candidate_of_its_store_once(night):
+    frame = pl.concat([pl.read_parquet(path) for path in night.cycle.dataset("scores").files])
+    entities = pl.DataFrame(night.cycle.dataset("entities").table())
+    offers = pl.DataFrame(night.cycle.dataset("candidates").table())
+    wanted = entities.join(offers, on="match_id", how="inner")
+    assert len(entities) == 250
+    assert len(frame) == len(wanted) == entities["candidates"].sum()
+    keys = ["entity_id", "candidate_id", "match_id"]
+    assert frame.select(keys).sort(keys).equals(wanted.select(keys).sort(keys))
+    assert frame["p"].is_between(0, 1, closed="none").all()
+    assert set(frame["source"]) == {"model"}
+    best = frame.filter(pl.col("rank_in_entity") == 1).sort("entity_id")
+    assert best["raw_score"].to_list() == frame.group_by("entity_id").agg(pl.col("raw_score").max()).sort("entity_id")["raw_score"].to_list()
+
+
+def test_scoring_gives_a_past_exposure_the_features_it_had_in_training(night, spark, monkeypatch):
+    """Train/serve parity: the pairs of a past period, built by the scoring path, are encoded as the examples were."""
+    from jobs import encode
+    from pyspark.sql import functions as F
+
+    contract, periods, dataset = night.cycle.contract, night.cycle.periods, night.cycle.dataset
+    tables = encode.events(night.cycle, spark)
+    number = periods.scoring - 1
+    rows = tables["exposures"].where(F.col("period_no") == number)
+    wanted = [c for rule in contract.fields for c in rule.columns]
+    pairs = rows.select(*dict.fromkeys([*wanted, *contract.match]), "period_no")
+    rate = encode.base_rate(dataset("label_rates").table())
+    values = encode.values(pairs, contract, periods, tables, rate, encode.keys(contract))
+    coded = pl.DataFrame(encode.encoded(values, dataset("vocabulary").table(), contract, spark).toArrow())
+    examples = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in dataset("examples").under("split=test")])
+    past = examples.filter(pl.col("period_no") == number).select(coded.columns)
+    keys = ["entity_id", "candidate_id", "match_id"]
+    assert coded.sort(keys).equals(past.cast(dict(coded.schema)).sort(keys))
+
+
+def test_only_k_varies_and_parameters_have_their_closed_form(night, mart):
+    rows = mart.execute(
+        "select k, n_features, n_fields, n_parameters, hyperparameters from dim_model where algorithm = 'ffm' and role = 'candidate'"
+    ).fetchall()
+    assert sorted(row[0] for row in rows) == [1, 2]
+    assert len({row[4] for row in rows}) == 1
+    for k, features, fields, parameters, _ in rows:
+        assert parameters == features * ((fields - 1) * k + 1) + 1
+
+
+def test_decision_names_a_refit_champion_and_the_log_is_intact(night):
+    entry = decision_log.entries(night.cycle.warehouse)[0]
+    assert entry.payload["verdict"] == "GO", entry.payload
+    champion = decision_log.champion(night.cycle.warehouse, "small")
+    card = train.read_card(night.cycle, champion)
+    assert card["role"] == "refit"
+    assert card["lineage"]["train_through"] == str(night.cycle.periods.day(night.cycle.periods.scoring - 1))
+    assert decision_log.verify(night.cycle.warehouse).torn_bytes == 0
+
+
+def test_rerun_reuses_everything_and_gives_the_same_release(own_night):
+    before = own_night.release.manifest["content_sha256"]
+    models = {path.name: path.stat().st_mtime_ns for path in (own_night.cycle.warehouse / "models").iterdir()}
+    again = own_night.again()
+    assert again.release.release_id == own_night.release.release_id
+    assert again.release.manifest["content_sha256"] == before
+    stages = again.cycle.state()["stages"]
+    reused = {name for name, stage in stages.items() if stage["status"] == "reused"}
+    assert reused >= {"ingest", "encode", "train", "evaluate", "refit", "score", "monitor"}
+    after = {path.name: path.stat().st_mtime_ns for path in (own_night.cycle.warehouse / "models").iterdir()}
+    assert {name: when for name, when in after.items() if name in models and name != "aliases.json"} == {
+        name: when for name, when in models.items() if name != "aliases.json"
+    }
+
+
+def test_computed_anew_the_data_sets_have_the_same_bytes(own_night):
+    names = ("exposures", "purchases", "values", "vocabulary", "examples", "scores")
+    before = {name: own_night.cycle.dataset(name).content for name in names}
+    shutil.rmtree(own_night.cycle.warehouse / "lake")
+    own_night.cycle.warehouse.joinpath("cycles").rename(own_night.cycle.warehouse / "old_cycles")
+    again = own_night.again()
+    assert {name: again.cycle.dataset(name).content for name in names} == before
+
+
+def test_a_failing_night_leaves_the_last_release_and_says_why(own_night, monkeypatch):
+    current = releases.current(own_night.cycle.warehouse)
+
+    def broken(*args, **kwargs):
+        raise score.ScoreError("scores must be complete probabilities, got 3 scores that are not a number")
+
+    monkeypatch.setattr(score, "run", broken)
+    with pytest.raises(score.ScoreError, match="3 scores that are not a number"):
+        nightly.run(own_night.cycle, lambda name: own_night.contract.parent / name)
+    assert releases.current(own_night.cycle.warehouse).release_id == current.release_id
+    pointer = json.loads((own_night.cycle.warehouse / "current.json").read_text())
+    assert pointer["release_id"] == current.release_id
+
+
+def test_damaged_champion_falls_back_to_the_prior_and_says_so(own_night):
+    champion = decision_log.champion(own_night.cycle.warehouse, "small")
+    folder = train.model_folder(own_night.cycle, champion)
+    (folder / "weights.npy").write_bytes(b"broken")
+    workers.opened.cache_clear()
+    assert score.serving_model(own_night.cycle)[1] == "prior"
+
+
+def test_release_carries_every_mart_as_parquet(night, mart):
+    names = {row[0] for row in mart.execute("select table_name from duckdb_tables() where schema_name = 'main'").fetchall()}
+    exported = {path.stem for path in (night.release.folder / "marts").glob("*.parquet")}
+    assert names == exported
+    assert {"fct_accuracy_cost_by_k", "fct_entity_scores", "fct_decisions"} <= names
+    assert isinstance(night, Night)

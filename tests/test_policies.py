@@ -1,0 +1,81 @@
+"""The files people edit: the committed ones load, and a fault is told as file, place, rule and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import facts, policies
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "policy.yml"
+    path.write_text(text)
+    return path
+
+
+def test_the_committed_rates_fill_the_fact() -> None:
+    rates = policies.load_rates(CONF / "rates.yml")
+    row = rates.model_dump() | {"rates_sha": rates.sha}
+    assert facts.table("rates", [row]).num_rows == 1
+    assert (rates.usd_per_cpu_hour, rates.usd_per_gib_hour, rates.usd_per_gib_month) == (0.04, 0.005, 0.023)
+
+
+def test_the_committed_value_assumptions() -> None:
+    value = policies.load_value(CONF / "value.yml")
+    assert (value.budget_top_n, value.margin_rate, value.contact_cost_usd) == (20, 0.25, 0.01)
+    assert value.objectives == ("conversions", "sales_value", "profit")
+    assert "not an experiment" in value.assumptions
+
+
+def test_sha_follows_values_not_text(tmp_path: Path) -> None:
+    first = policies.load_rates(write(tmp_path, "{usd_per_cpu_hour: 1, usd_per_gib_hour: 2, usd_per_gib_month: 3}"))
+    text = "# note\nusd_per_gib_month: 3.0\nusd_per_cpu_hour: 1.0\nusd_per_gib_hour: 2.0\n"
+    assert policies.load_rates(write(tmp_path, text)).sha == first.sha
+    assert policies.load_rates(write(tmp_path, text.replace("3.0", "3.1"))).sha != first.sha
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "usd_per_cpu_hour: -1\nusd_per_gib_hour: 1\nusd_per_gib_month: 1",
+            r"hour: must be greater than or equal to 0, ",
+        ),
+        ("usd_per_cpu_hour: yes\nusd_per_gib_hour: 1\nusd_per_gib_month: 1", "hour: must be a valid number, got True"),
+        ("usd_per_cpu_hour: .inf\nusd_per_gib_hour: 1\nusd_per_gib_month: 1", "hour: must be a finite number, got inf"),
+        ("usd_per_cpu_hour: 1\nusd_per_gib_hour: 1", "usd_per_gib_month: must be given"),
+        ("usd_per_cpu_hour: 1\nusd_per_cpu_hour: 2", "not YAML: key 'usd_per_cpu_hour' is given twice"),
+        ("usd_per_cpu_hour: [", "not YAML: "),
+        ("", "file: must be a valid dictionary or instance of Rates, got None"),
+        ("usd_per_cpu_hour: 1\nusd_per_gib_hour: 1\nusd_per_gib_month: 1\neur: 1", "eur: is not a known key"),
+    ],
+)
+def test_bad_rates_are_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(policies.PolicyError, match=rf"policy.yml: .*{message}") as caught:
+        policies.load_rates(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("budget_top_n: 20", "budget_top_n: 0", "budget_top_n: must be greater than or equal to 1, got 0"),
+        ("budget_top_n: 20", "budget_top_n: 2.5", "budget_top_n: must be a valid integer, got 2.5"),
+        ("margin_rate: 0.25", "margin_rate: 25", "margin_rate: must be less than or equal to 1, got 25"),
+        (
+            "sales_value, profit]",
+            "clicks]",
+            r"objectives\[1\]: must be 'conversions', 'sales_value' or 'profit', got 'clic",
+        ),
+        ("sales_value, profit]", "conversions]", "file: objectives must differ, got"),
+    ],
+)
+def test_bad_value_assumptions_are_one_clear_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (CONF / "value.yml").read_text()
+    assert old in text
+    with pytest.raises(policies.PolicyError, match=rf"policy.yml: {message}"):
+        policies.load_value(write(tmp_path, text.replace(old, new)))
