@@ -25,12 +25,14 @@ WAREHOUSE = os.environ.get("FIELDMART_WAREHOUSE", "")
 
 STEPS = ("ingest", "encode", "train", "evaluate", "warehouse", "decide", "score", "monitor", "publish")
 
-# A scheduled run works for the day it starts on. What is not given is left to the command, where the defaults stand.
+# What is not given is left to the command, where the defaults stand: the contract's date, else the day of the run.
 OPTIONS = (
-    "--date {{ params.date or (dag_run.run_after | ds) }}"
+    "{% if params.date %} --date {{ params.date }}{% endif %}"
     "{% if params.contract %} --contract {{ params.contract }}{% endif %}"
     "{% if params.warehouse %} --warehouse {{ params.warehouse }}{% endif %}"
 )
+
+DAY = {"FIELDMART_TODAY": "{{ dag_run.run_after | ds }}"}
 
 # What is pasted into a shell command must be a plain path.
 PLAIN_PATH = r"^[A-Za-z0-9_.:/@=+-]*$"
@@ -50,7 +52,12 @@ with DAG(
         "execution_timeout": dt.timedelta(hours=2),
     },
     params={
-        "date": Param(None, type=["null", "string"], format="date", description="cycle date; none: the run's day"),
+        "date": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            description="cycle date; none: the contract's, else the run's day",
+        ),
         "contract": Param("", type="string", pattern=PLAIN_PATH, description="feature contract; empty: the default"),
         "warehouse": Param(WAREHOUSE, type="string", pattern=PLAIN_PATH, description="empty: the default"),
     },
@@ -59,7 +66,13 @@ with DAG(
 ) as dag:
     chain(
         *[
-            BashOperator(task_id=step, bash_command=f".venv/bin/fieldmart {step} {OPTIONS}", cwd=str(HOME))
+            BashOperator(
+                task_id=step,
+                bash_command=f".venv/bin/fieldmart {step}{OPTIONS}",
+                cwd=str(HOME),
+                env=DAY,
+                append_env=True,
+            )
             for step in STEPS
         ]
     )

@@ -21,27 +21,41 @@ class Calibrator:
         return sigmoid(self.slope * np.asarray(logits, np.float64) + self.intercept)
 
 
-def fit(logits: np.ndarray, y: np.ndarray, steps: int = 50) -> Calibrator:
-    """Maximum likelihood slope and intercept by Newton's method (Platt 1999, without his smoothed targets).
+def fit(logits: np.ndarray, y: np.ndarray) -> Calibrator:
+    """Maximum likelihood slope and intercept (Platt 1999, without his smoothed targets).
 
-    `logits` float [n], `y` 0/1 [n]. One class only cannot be calibrated: the identity is returned. Constant logits
-    determine the intercept only: the slope stays 1.
+    `logits` float [n], `y` 0/1 [n]. A calibrator must keep the order of the scores: where the likelihood asks for a
+    slope that is not positive, or constant logits leave it open, the slope stays 1 and the intercept alone is fitted.
+    One class only cannot be calibrated: the identity is returned.
     """
     z, y = np.asarray(logits, np.float64), np.asarray(y, np.float64)
     rate = y.mean() if len(y) else 0.0
     if not 0 < rate < 1:
         return Calibrator()
-    columns = [np.ones_like(z)] if np.ptp(z) < 1e-9 else [np.ones_like(z), z]
-    design, offset = np.stack(columns, axis=1), z if len(columns) == 1 else np.zeros_like(z)
-    weights = np.zeros(len(columns))
-    if len(columns) == 2:
-        weights[1] = 1.0
+    ones = np.ones_like(z)
+    if np.ptp(z) >= 1e-9:
+        intercept, slope = _newton(np.stack([ones, z], axis=1), np.zeros_like(z), y, np.array([0.0, 1.0]))
+        if slope > 0:
+            return Calibrator(float(slope), float(intercept))
+    (intercept,) = _newton(ones[:, None], z, y, np.zeros(1))
+    return Calibrator(1.0, float(intercept))
+
+
+def _newton(design: np.ndarray, offset: np.ndarray, y: np.ndarray, weights: np.ndarray, steps: int = 50) -> np.ndarray:
+    """Weights of a logistic regression with `offset` by damped Newton steps from `weights`."""
+
+    def loss(at: np.ndarray) -> float:
+        logit = design @ at + offset
+        return float((np.logaddexp(0.0, logit) - y * logit).sum())
+
     for _ in range(steps):
         p = sigmoid(design @ weights + offset)
-        gradient = design.T @ (y - p)
         hessian = (design * (p * (1 - p))[:, None]).T @ design
-        step = np.linalg.solve(hessian + 1e-9 * np.eye(len(weights)), gradient)
-        weights += np.clip(step, -2.0, 2.0)
+        step = np.linalg.solve(hessian + 1e-9 * np.eye(len(weights)), design.T @ (y - p))
+        step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-10))
+        while np.abs(step).max() >= 1e-10 and loss(weights + step) > loss(weights):
+            step /= 2.0  # a whole Newton step can overshoot, and then go back and forth for ever
+        weights = weights + step
         if np.abs(step).max() < 1e-10:
             break
-    return Calibrator(1.0 if len(weights) == 1 else float(weights[1]), float(weights[0]))
+    return weights

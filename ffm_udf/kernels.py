@@ -18,9 +18,9 @@ the general ones. Both are made of the same primitives (simd.py).
 
 import functools
 import hashlib
+import importlib.resources
 import math
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -33,6 +33,7 @@ Settings = namedtuple("Settings", "eta l2 k normalize linear bias")
 Block = namedtuple("Block", "stride sum_offset")
 SETTINGS = types.NamedTuple([types.float32, types.float32, types.int64] + [types.boolean] * 3, Settings)
 BLOCK = types.NamedUniTuple(types.int64, 2, Block)
+AHEAD, FAR_AHEAD = 3, 16  # rows: weights are asked for so long before their use, ids and labels of shuffled rows longer
 SOURCES = ("simd.py", "layout.py", "kernels.py", "sparse_kernels.py")
 
 
@@ -42,7 +43,7 @@ def source_key():
     and would keep a kernel whose imported primitives were edited."""
     digest = hashlib.sha256()
     for name in SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
+        digest.update(importlib.resources.files(__package__).joinpath(name).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -56,10 +57,16 @@ def compile_kernel(function, variant, signature):
 
     The cache files carry variant and source key in their names, so one file holds one signature of one source. numba
     numbers the signatures of a file without a lock: two processes that compile different ones at the same time could
-    otherwise end up with each other's machine code.
+    otherwise end up with each other's machine code. Where nothing can be cached (no writable folder) each process
+    compiles for itself.
     """
     function.__qualname__ = f"{function.__name__}-{variant}-{source_key()}"
-    return njit(signature, cache=True, error_model="numpy", nogil=True)(function)
+    try:
+        return njit(signature, cache=True, error_model="numpy", nogil=True)(function)
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return njit(signature, error_model="numpy", nogil=True)(function)
 
 
 @njit(error_model="numpy")
@@ -104,8 +111,8 @@ def dense_trainer(K, sums):
         mass = 0.0
         for i in range(n_rows):
             row = order[i]
-            ahead = order[min(i + 1, n_rows - 1)]
-            far = np.int64(order[min(i + 8, n_rows - 1)])
+            ahead = order[min(i + AHEAD, n_rows - 1)]
+            far = np.int64(order[min(i + FAR_AHEAD, n_rows - 1)])
             prefetch(X, far * n_fields)
             prefetch(X, far * n_fields + n_fields - 1)
             prefetch(y, far)
@@ -138,9 +145,9 @@ def dense_trainer(K, sums):
             for a in range(n_fields):
                 own = offsets[a]
                 own_sums = own + width
-                next_own = np.int64(X[ahead, a]) * stride
+                coming = np.int64(X[ahead, a]) * stride
                 for line in range(0, stride, LANES):
-                    prefetch(W, next_own + line)
+                    prefetch(W, coming + line)
                 if GATHER:
                     # whole chunks also touch the slot of the row's own field, which has no partner: keep it
                     kept = load(W, own + a * K, K)
@@ -186,7 +193,7 @@ def dense_scorer(K, storage):
         scale = np.float32(1.0 / n_fields) if settings.normalize else np.float32(1.0)
         linear_scale = np.float32(math.sqrt(scale))
         for row in range(n_rows):
-            ahead = min(row + 1, n_rows - 1)
+            ahead = min(row + AHEAD, n_rows - 1)
             logit = np.float32(0.0)
             for a in range(n_fields):
                 offsets[a] = np.int64(X[row, a]) * stride
@@ -199,9 +206,9 @@ def dense_scorer(K, storage):
             even = zeros(K)
             odd = zeros(K)
             for a in range(n_fields):
-                next_own = np.int64(X[ahead, a]) * stride
+                coming = np.int64(X[ahead, a]) * stride
                 for line in range(0, width, LINE):
-                    prefetch(W, next_own + line)
+                    prefetch(W, coming + line)
                 for b in range(a + 1, n_fields):
                     u = load(W, offsets[a] + b * K, K)
                     v = load(W, offsets[b] + a * K, K)

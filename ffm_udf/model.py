@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,18 +103,23 @@ class FFM:
         return self
 
     def _layout(self, rows, valid, n_fields, n_features, init):
-        sizes = [extent(part) for part in (rows, valid[0] if valid else None) if part is not None]
-        fields, features = max(size[0] for size in sizes), max(size[1] for size in sizes) + 1
+        parts = {"X": rows} if valid is None else {"X": rows, "eval_set X": valid[0]}
+        sizes = [extent(part) for part in parts.values()]
+        fields, features = n_fields or max(size[0] for size in sizes), max(size[1] for size in sizes) + 1
+        if fields < 1 or features < 1:
+            raise ValueError("rows must have entries, got only empty ones")
         if init is not None:
-            old = init.weights_.layout
+            old = init.fitted_weights().layout
             if old.k != self.k or old.sums not in (self.sums, None):
                 raise ValueError(f"init must have k={self.k} and sums={self.sums}, got k={old.k} and sums={old.sums}")
-            if (n_fields or max(fields, old.n_fields)) != old.n_fields:
-                raise ValueError(f"init has {old.n_fields} fields, but the rows have {n_fields or fields}")
-            fields, features = old.n_fields, max(features, old.n_features)
+            if fields > old.n_fields or (n_fields or old.n_fields) != old.n_fields:
+                raise ValueError(f"init has {old.n_fields} fields, but the rows have {fields}")
             if n_features is not None and n_features < old.n_features:
                 raise ValueError(f"n_features must be at least the {old.n_features} of init, got {n_features}")
-        return Layout(self.k, n_fields or fields, n_features or features, self.sums)
+            fields, features = old.n_fields, max(features, old.n_features)
+        for name, part in parts.items():
+            checked_rows(part, name, fields)  # dense rows need a column for every field
+        return Layout(self.k, fields, n_features or features, self.sums)
 
     def _start(self):
         return self.start or (START_WITH_LINEAR if self.linear else START_WITHOUT)
@@ -122,12 +128,16 @@ class FFM:
         eta, l2 = np.float32(self.eta), np.float32(self.l2)
         return Settings(eta, l2, int(self.k), bool(self.normalize), bool(self.linear), bool(self.bias))
 
-    def _checked(self, X, unseen):
+    def fitted_weights(self):
+        """The weights; raises ValueError before `fit`."""
         if not hasattr(self, "weights_"):
             raise ValueError("this FFM is not fitted: call fit or load one")
+        return self.weights_
+
+    def _checked(self, X, unseen):
         if unseen not in ("error", "skip"):
             raise ValueError(f'unseen must be "error" or "skip", got {unseen!r}')
-        layout = self.weights_.layout
+        layout = self.fitted_weights().layout
         skip = unseen == "skip" and isinstance(X, FieldRows)
         return checked_rows(X, "X", layout.n_fields, None if skip else layout.n_features)
 
@@ -162,7 +172,7 @@ class FFM:
         With rows X and labels y the logloss of both is measured on them and goes into model.json. Raises ValueError if
         a weight does not fit float16.
         """
-        largest = float(np.abs(self.weights_.vectors).max())
+        largest = float(np.abs(self.fitted_weights().vectors).max())
         if not largest <= LARGEST_HALF:
             raise ValueError(f"a weight of {largest} does not fit float16 (at most {LARGEST_HALF})")
         small = self._with(self.weights_.scoring(np.float16))
@@ -194,7 +204,7 @@ class FFM:
     @property
     def n_parameters_(self):
         """Trained numbers: k for each feature and other field, a linear weight per feature, the bias."""
-        layout = self.weights_.layout
+        layout = self.fitted_weights().layout
         per_feature = (layout.n_fields - 1) * self.k + int(self.linear)
         return layout.n_features * per_feature + int(self.bias)
 
@@ -202,7 +212,7 @@ class FFM:
     def nbytes_(self):
         """Bytes of the scoring arrays, in memory and (plus .npy headers) on disk: n_features rows of all padded latent
         vectors, one float32 linear weight each, the bias."""
-        layout = self.weights_.layout
+        layout = self.fitted_weights().layout
         return layout.n_features * (layout.weights_width * self.weights_.blocks.dtype.itemsize + 4) + 4
 
     def save(self, path, state=False):
@@ -224,14 +234,14 @@ class FFM:
         """Writes libffm's text model format. Raises ValueError if the model has linear or bias terms."""
         if self.linear or self.bias:
             raise ValueError(f"libffm has no linear and no bias terms, got linear={self.linear} and bias={self.bias}")
-        libffm.write_model(self.weights_.vectors, self.normalize, path)
+        libffm.write_model(self.fitted_weights().vectors, self.normalize, path)
 
     @classmethod
     def from_libffm(cls, path, **parameters):
         """A model for scoring, or to start from, out of libffm's text model format; `parameters` as for FFM."""
         vectors, normalize = libffm.read_model(path)
         n_features, n_fields, k = vectors.shape
-        fixed = {"k": k, "normalize": normalize, "linear": False, "bias": False}
+        fixed: dict[str, Any] = {"k": k, "normalize": normalize, "linear": False, "bias": False}
         for name, value in fixed.items():
             if parameters.get(name, value) != value:
                 raise ValueError(f"{name} is {value!r} in {path}, got {parameters[name]!r}")

@@ -72,7 +72,7 @@ def _array(array, name, dtype, ndim):
     if array.dtype != dtype or array.ndim != ndim:
         wanted = f"{np.dtype(dtype).name} with {ndim} dimension{'s' * (ndim > 1)}"
         raise ValueError(f"{name} must be {wanted}, got {array.dtype.name} of shape {array.shape}")
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A"])
 
 
 def _check_pointers(indptr, entries):

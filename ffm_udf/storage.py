@@ -19,7 +19,7 @@ HEADER = "model.json"
 
 def save(model, path, state):
     """Writes `model` as the folder `path`, which appears whole or not at all; see `FFM.save`."""
-    weights = model.weights_
+    weights = model.fitted_weights()
     if state and weights.layout.sums is None:
         raise ValueError("this model has no AdaGrad sums to save: it was loaded or converted for scoring only")
     layout, columns = weights.layout, 2 if state else 1

@@ -27,6 +27,7 @@ from jobs import (
 )
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
+from jobs.java import JavaError
 from jobs.lake import PROJECT, LakeError
 from jobs.mart_checks import MartError
 from jobs.policies import PolicyError
@@ -36,6 +37,7 @@ from jobs.warehouse import WarehouseError
 
 KNOWN = (
     ContractError,
+    JavaError,
     LakeError,
     MartError,
     PolicyError,
@@ -50,7 +52,8 @@ DEFAULT = CONF / "promo.yml"
 
 Contract = Annotated[Path, typer.Option(help="Feature contract (YAML). Policies beside it win over the project's.")]
 Date = Annotated[
-    str | None, typer.Option(help="Cycle date YYYY-MM-DD, a day of the scoring period.  [default: the contract's]")
+    str | None,
+    typer.Option(help="Cycle date YYYY-MM-DD, a day of the scoring period.  [default: the contract's, else today]"),
 ]
 Warehouse = Annotated[Path, typer.Option(envvar="FIELDMART_WAREHOUSE", help="Root of lake, models, log and releases.")]
 ROOT = Path("warehouse")
@@ -70,9 +73,11 @@ def cycle_of(contract: Path, date: str | None, warehouse: Path) -> Cycle:
     """The cycle the options name; raises ContractError for a bad file or date."""
     found = load(contract)
     try:
-        day = dt.date.fromisoformat(date) if date else found.default_date
+        # A scheduler says which day its run is for: a retry after midnight must not become another night.
+        asked = date or found.default_date or os.environ.get("FIELDMART_TODAY") or dt.date.today()
+        day = asked if isinstance(asked, dt.date) else dt.date.fromisoformat(asked)
     except ValueError:
-        raise ContractError(f"--date must be YYYY-MM-DD, got {date!r}") from None
+        raise ContractError(f"--date must be YYYY-MM-DD, got {asked!r}") from None
     return Cycle(found, day, warehouse, Progress())
 
 

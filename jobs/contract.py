@@ -190,7 +190,7 @@ class Contract(_Strict):
     version: int
     data_note: str
     source: Source
-    default_date: dt.date
+    default_date: dt.date | None = None  # None: today
     period: Period
     columns: dict[str, Column]
     entity: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -236,6 +236,9 @@ class Contract(_Strict):
         for name in (*self.prior.candidate_levels, self.prior.entity, *known):
             if name not in names:
                 raise ValueError(f"prior and slices may only name fields, got {name!r}")
+        counted = any(rule.of == "purchases" for rule in self.fields)
+        if counted and self.source.adapter == "files" and not self.source.purchases:
+            raise ValueError("source.purchases must be a path, since a field counts purchases, got none")
         label_columns = {self.conversion_time, self.value}
         for rule in self.fields:
             if label_columns & set(rule.columns):

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import IntegerType, StructField, StructType
 
 from jobs import facts
 from jobs.contract import Contract, FieldRule
@@ -68,16 +69,13 @@ def split_rows(examples: Dataset, part: str) -> int:
 
 
 def events(cycle: Cycle, spark: SparkSession) -> dict[str, DataFrame]:
-    """The snapshot's exposures (with `period_no`, `conversion_no`) and purchases, shuffled once by entity."""
+    """The snapshot's exposures (with `period_no`, `conversion_no`) and purchases."""
     contract, periods = cycle.contract, cycle.periods
     exposures = spark.read.parquet(*cycle.dataset("exposures").under("status=kept"))
-    found = {
-        "exposures": exposures.withColumn("period_no", period_number(contract.exposure_time, periods))
-        .withColumn("conversion_no", period_number(contract.conversion_time, periods))
-        .repartition(FILES, *contract.entity)
-    }
+    numbered = exposures.withColumn("period_no", period_number(contract.exposure_time, periods))
+    found = {"exposures": numbered.withColumn("conversion_no", period_number(contract.conversion_time, periods))}
     if uses_purchases(contract):
-        found["purchases"] = spark.read.parquet(*cycle.dataset("purchases").files).repartition(FILES, *contract.entity)
+        found["purchases"] = spark.read.parquet(*cycle.dataset("purchases").files)
     return found
 
 
@@ -121,10 +119,10 @@ def base_rate(rates: pa.Table) -> float:
 
 
 def field_value(rule: FieldRule) -> Column:
-    """The field's value of a row as text; missing input is a value of its own."""
+    """The field's value of a row, text or (history) an int code; missing input is a value of its own."""
     columns = [F.coalesce(F.col(name).cast("string"), F.lit("(missing)")) for name in rule.columns]
     if rule.transform == "history":
-        return F.coalesce(F.col(rule.name), F.lit(0)).cast("string")
+        return F.coalesce(F.col(rule.name), F.lit(0))
     if rule.transform == "log2":
         return F.coalesce(F.floor(F.log2(F.col(rule.columns[0]) + 1)).cast("string"), F.lit("(missing)"))
     if rule.transform == "hashed":
@@ -140,7 +138,7 @@ def values(
     rate: float,
     keep: Sequence[Column | str],
 ) -> DataFrame:
-    """`keep` and one text column per field, `v_<field>`, for rows that carry `period_no` and the contract's columns."""
+    """`keep` and one column per field, `v_<field>`, for rows that carry `period_no` and the contract's columns."""
     with_all = with_history(rows, contract, periods, tables, rate)
     return with_all.select(*keep, *(field_value(rule).alias(f"v_{rule.name}") for rule in contract.fields))
 
@@ -167,10 +165,10 @@ def _write_values(cycle: Cycle, tables: dict[str, DataFrame], out: Path) -> None
         *(F.coalesce(F.col(s.column), F.lit("(missing)")).alias(f"s_{s.name}") for s in contract.slices if s.column),
     ]
     frame = values(tables["exposures"], contract, cycle.periods, tables, base_rate(rates), keep)
-    order = ["split", "period_no", *KEYS, "exposure_time"]
-    frame.where("split != 'unused'").repartition(FILES, "entity_id").sortWithinPartitions(*order).write.partitionBy(
-        "split"
-    ).mode("append").parquet(str(out))
+    # Matured periods between the parts are in none of them, but the refit trains on them too.
+    parts = [row["period"] for row in rates.to_pylist() if row["split"] != "unused"]
+    within = F.col("period_no").between(cycle.periods.number(min(parts)), cycle.periods.number(max(parts)))
+    frame.where(within).write.partitionBy("split").mode("append").parquet(str(out))
 
 
 def _write_vocabulary(values: Dataset, contract: Contract, spark: SparkSession, out: Path) -> None:
@@ -183,7 +181,8 @@ def _write_vocabulary(values: Dataset, contract: Contract, spark: SparkSession, 
             for field, column in zip(contract.field_names, batch.columns, strict=True):
                 found = pc.value_counts(column)
                 fields = pa.array([field] * len(found), pa.string())
-                yield pa.RecordBatch.from_arrays([fields, *found.flatten()], names=["field", "value", "n"])
+                value, n = found.flatten()
+                yield pa.RecordBatch.from_arrays([fields, value.cast(pa.string()), n], names=["field", "value", "n"])
 
     counted = train.mapInArrow(count, "field string, value string, n long")
     table = (
@@ -203,27 +202,35 @@ def numbered(counts: pl.DataFrame, fields: list[str]) -> pa.Table:
     return rows.select("field_no", "field", "value", "n", pl.col("feature_id").cast(pl.Int32)).to_arrow()
 
 
-def encoded(frame: DataFrame, vocabulary: pa.Table, contract: Contract, spark: SparkSession) -> DataFrame:
+def encoded(frame: DataFrame, vocabulary: pa.Table) -> DataFrame:
     """Replace every `v_<field>` by `f_<field>`, its int feature id."""
-    known = pl.DataFrame(vocabulary)
-    others = [name for name in frame.columns if not name.startswith("v_")]
-    ids = []
-    for name in contract.field_names:
-        mine = known.filter(pl.col("field") == name)
-        oov = mine.filter(pl.col("value").is_null())["feature_id"][0]
-        rest = mine.filter(pl.col("value").is_not_null()).select(
-            pl.col("value").alias(f"v_{name}"), pl.col("feature_id").alias(f"id_{name}")
-        )
-        lookup = spark.createDataFrame(rest.to_pandas(), schema=f"v_{name} string, id_{name} int")
-        frame = frame.join(F.broadcast(lookup), on=f"v_{name}", how="left")
-        ids.append(F.coalesce(f"id_{name}", F.lit(oov)).cast("int").alias(f"f_{name}"))
-    return frame.select(*others, *ids)
+    kept = [name for name in frame.columns if not name.startswith("v_")]
+    rows = vocabulary.to_pylist()
+    offsets = {row["field"]: row["feature_id"] for row in rows if row["value"] is None}
+    known = {name: [r["value"] for r in rows if r["field"] == name and r["value"] is not None] for name in offsets}
+    schema = StructType(
+        [*(frame.schema[name] for name in kept), *(StructField(f"f_{name}", IntegerType()) for name in offsets)]
+    )
+
+    def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Nineteen joins with tiny tables would do the same; planning and broadcasting them takes longer than this.
+        tables = {name: pa.array(found, pa.string()) for name, found in known.items()}
+        for batch in batches:
+            columns = [batch.column(name) for name in kept]
+            for name, offset in offsets.items():
+                value = batch.column(f"v_{name}")
+                place = pc.index_in(value, value_set=tables[name].cast(value.type))
+                # -1 + 1: what is not in the vocabulary lands on the field's first id, its OOV feature.
+                columns.append(pc.add(pc.fill_null(place, -1), pa.scalar(offset + 1, pa.int32())))
+            yield pa.RecordBatch.from_arrays(columns, names=schema.names)
+
+    return frame.mapInArrow(encode, schema)
 
 
 def _write_examples(values: Dataset, vocabulary: Dataset, contract: Contract, spark: SparkSession, out: Path) -> None:
     table = vocabulary.table()
     root = values.folder / values.manifest["run"]
-    frame = encoded(spark.read.option("basePath", str(root)).parquet(str(root)), table, contract, spark)
+    frame = encoded(spark.read.option("basePath", str(root)).parquet(str(root)), table)
     known = [s for s in contract.slices if s.known]
     oov = {row["field"]: row["feature_id"] for row in table.to_pylist() if row["value"] is None}
     for item in known:

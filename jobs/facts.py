@@ -324,13 +324,22 @@ def table(name: str, rows: list[dict] | pa.Table) -> pa.Table:
     if name not in FACTS:
         raise ValueError(f"fact must be one of {sorted(FACTS)}, got {name!r}")
     schema = FACTS[name]
-    columns = set(rows.column_names) if isinstance(rows, pa.Table) else {c for row in rows for c in row}
-    if columns and columns != set(schema.names):
-        missing, extra = sorted(set(schema.names) - columns), sorted(columns - set(schema.names))
-        raise ValueError(f"fact {name}: missing columns {missing}, extra columns {extra}")
+    for columns in {frozenset(rows.column_names)} if isinstance(rows, pa.Table) else {frozenset(row) for row in rows}:
+        if columns != set(schema.names):
+            missing, extra = sorted(set(schema.names) - columns), sorted(columns - set(schema.names))
+            raise ValueError(f"fact {name}: missing columns {missing}, extra columns {extra}")
     try:
         if isinstance(rows, pa.Table):
             return rows.select(schema.names).cast(schema)
+        _check_whole_numbers(name, schema, rows)
         return pa.Table.from_pylist(rows, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise ValueError(f"fact {name}: {error}") from error
+
+
+def _check_whole_numbers(name: str, schema: pa.Schema, rows: list[dict]) -> None:
+    """Arrow would cut 1.5 to 1 without a word."""
+    for column in (field.name for field in schema if pa.types.is_integer(field.type)):
+        for row in rows:
+            if isinstance(row[column], float) and not row[column].is_integer():
+                raise ValueError(f"fact {name}: {column} must be a whole number, got {row[column]}")

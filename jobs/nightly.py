@@ -12,6 +12,12 @@ from jobs import decide, encode, evaluate, ingest, monitor, publish, score, spar
 from jobs.cycle import Cycle
 from jobs.releases import Release
 
+BY_K = """
+    select algorithm, k, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict
+    from fct_accuracy_cost_by_k
+    order by k
+"""
+
 
 def run(cycle: Cycle, policy: Callable[[str], Path]) -> Release:
     """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish; returns the release.
@@ -35,32 +41,24 @@ def summary(cycle: Cycle, release: Release) -> None:
     """Print what the night found: the table by k, both decisions, where the release lies and how to look at it."""
     console, state = cycle.progress.console, cycle.state()["run"]
     with duckdb.connect(str(release.folder / decide.MART), read_only=True) as mart:
-        rows = mart.execute(
-            """
-            select
-                k, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict,
-                algorithm
-            from fct_accuracy_cost_by_k order by k
-            """
-        ).fetchall()
+        rows = mart.execute(BY_K).fetchall()
     table = Table(title=f"{cycle.contract.name} {cycle.date}: test periods, 95 % intervals over periods")
-    for name in ("k", "logloss", "interval", "AUC", "train CPU-s", "model MiB", "$ per 1M scores"):
-        table.add_column(name, justify="right")
-    for k, loss, lo, hi, auc, cpu, size, usd, verdict, algorithm in rows:
+    for name in ("k", "test logloss", "95 % interval", "AUC", "CPU-s", "MiB", "$ per 1M"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for algorithm, k, loss, lo, hi, auc, cpu, size, usd, verdict in rows:
         label = algorithm if algorithm == "prior" else f"{k} ←" if verdict else str(k)
-        interval = "-" if lo is None else f"{lo:.5f} … {hi:.5f}"
-        table.add_row(label, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.4f}")
+        interval = "-" if lo is None else f"{lo:.4f}-{hi:.4f}"
+        table.add_row(label, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.2g}")
     console.print(table)
     serving = f"{state['serving_model_id']} ({state['score_source']})"
-    console.print(f"Model:   [bold]{state['verdict']}[/bold]. {state['reason']}")
-    console.print(f"Release: published as {release.release_id}, scores by {serving}; every audit passed.")
-    console.print(f"         {release.folder}")
-    console.print(
-        "Look at it:  make dashboard"
-        if cycle.warehouse == Path("warehouse")
-        else f"Look at it:  make dashboard WAREHOUSE={cycle.warehouse}",
-        soft_wrap=True,
-    )
+    told = "" if cycle.warehouse == Path("warehouse") else f" WAREHOUSE={cycle.warehouse}"
+    for line in (
+        f"Model:    [bold]{state['verdict']}[/bold]. {state['reason']}",
+        f"Release:  published {release.release_id}: every audit passed, scores by {serving}.",
+        f"          {release.folder}",
+        f"Look:     make dashboard{told}",
+    ):
+        console.print(line, soft_wrap=True)
 
 
 if __name__ == "__main__":

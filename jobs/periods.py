@@ -78,7 +78,7 @@ class Periods:
             count = getattr(split, part)
             parts[part] = range(first if count is None else max(stop - count, first), stop)
             stop = parts[part].start - self.maturity
-        return parts
+        return {part: parts[part] for part in PARTS}
 
     def _fixed(self, split: Split) -> dict[str, range]:
         parts = {}

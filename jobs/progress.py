@@ -24,7 +24,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One line inside a stage, for example a finished model."""
         with self._lock:
-            self.console.print(f"  {text}", style="dim")
+            self.console.print(f"  {text}", style="dim", soft_wrap=True)
 
     def finish(self, stage: str, rows: int, seconds: float, reused: bool, failed: bool) -> None:
         if self._status is not None:

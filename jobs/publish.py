@@ -27,7 +27,7 @@ def run(cycle: Cycle, audits: Path) -> releases.Release:
         names = [name for name in facts.FACTS if cycle.has(name)]
         files = {name: cycle.dataset(name).files for name in names}
 
-        warehouse.build(database, files, exclude=warehouse.EVIDENCE)
+        warehouse.build(database, files, exclude=warehouse.EVIDENCE, variables={"top_n": cycle.contract.top_n})
         marts = warehouse.marts(database)
         checked = release_audits.audit(database, release_audits.load_audits(audits), marts, state["run"]["release_id"])
         warehouse.export_marts(database, database.parent / "marts")

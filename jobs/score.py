@@ -117,7 +117,7 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     tables = encode.events(cycle, spark)
     keep = encode.keys(contract)
     values = encode.values(pairs(cycle, spark), contract, cycle.periods, tables, card["lineage"]["base_rate"], keep)
-    coded = encode.encoded(values, vocabulary, contract, spark)
+    coded = encode.encoded(values, vocabulary)
     scored = _scored(coded, folder, vocabulary)
     order = [F.desc("raw_score"), "candidate_id", "entity_id"]
     ranked = scored.withColumn(

@@ -60,7 +60,7 @@ def refit_task(cycle: Cycle, model_id: str) -> dict[str, Any]:
     """The task that trains candidate `model_id` again on all matured periods; its id is known before it is trained."""
     card = read_card(cycle, model_id)
     examples = cycle.dataset("examples")
-    everything = [path for part in PARTS for path in examples.under(f"split={part}")]
+    everything = [path for part in (*PARTS, "unused") for path in examples.under(f"split={part}")]
     hyper = dict(card["lineage"]["hyperparameters"])
     if card["algorithm"] == "ffm":
         hyper |= {"epochs": max(card["cost"]["best_epoch"], 1), "patience": None}

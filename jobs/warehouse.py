@@ -38,15 +38,18 @@ def build(
     *,
     select: str | None = None,
     exclude: str | None = None,
+    variables: Mapping[str, Any] | None = None,
     threads: int = 2,
     unit_tests: bool = False,
 ) -> None:
     """Build and test the dbt models in `database`: all of them, or those that `select` and `exclude` leave.
 
     `facts`: name of a fact -> a glob or the list of its Parquet files. Only facts of selected models are needed.
-    `unit_tests` runs the models' formulas on the examples beside them as well; they do not depend on the data.
+    `variables` override those of dbt_project.yml. `unit_tests` runs the models' formulas on the examples beside them as
+    well; they do not depend on the data.
     Raises WarehouseError with each failing node and its message.
     """
+    database = database.resolve()  # dbt runs in another folder
     folder = database.parent / "dbt"
     folder.mkdir(parents=True, exist_ok=True)
     for left_over in ("run_results.json", "manifest.json"):
@@ -58,9 +61,10 @@ def build(
     command += ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
     command += ["--select", select] if select else []
     command += ["--exclude", exclude] if exclude else []
+    command += ["--vars", json.dumps(dict(variables))] if variables else []
     command += [] if unit_tests else ["--exclude-resource-type", "unit_test"]
     told = {
-        "FIELDMART_MART": str(database.resolve()),
+        "FIELDMART_MART": str(database),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }
@@ -133,7 +137,8 @@ def _make_views(database: Path, facts: Mapping[str, str | Sequence[str]]) -> Non
             if not files:
                 raise ValueError(f"facts: {name} must have at least one Parquet file, got none")
             # Columns come from the files alone: a folder named key=value must not add one.
-            source = f"read_parquet([{', '.join(map(_quoted, files))}], hive_partitioning = false)"
+            listed = ", ".join(_quoted(os.path.abspath(file)) for file in files)
+            source = f"read_parquet([{listed}], hive_partitioning = false)"
             connection.execute(f'create or replace view facts."{name}" as select * from {source}')
 
 
@@ -154,3 +159,11 @@ def _failures(target: Path, output: str) -> str:
 def _name(unique_id: str) -> str:
     """`model.fieldmart.dim_model` -> `dim_model`, `test.fieldmart.unique_x.1a2b` -> `unique_x`."""
     return unique_id.split(".")[2]
+
+
+if __name__ == "__main__":
+    import typer
+
+    from jobs.cli import command
+
+    typer.run(command("warehouse"))

@@ -1,4 +1,4 @@
-"""A small piece of the real data: some hundred households and the first ad-weeks, in the layout of the package's tables."""
+"""A small piece of the real data: some hundred households, the first ad-weeks, as the package has them."""
 
 from __future__ import annotations
 

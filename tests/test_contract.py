@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from jobs.contract import Contract, ContractError, load
+from jobs.contract import ContractError, load
 
 CONF = Path(__file__).parent.parent / "conf"
 PROMO, BENCHMARK = CONF / "promo.yml", CONF / "promo_benchmark.yml"
@@ -63,12 +62,19 @@ def test_a_window_in_days_is_part_of_the_label_version(tmp_path: Path) -> None:
     assert load(edited(tmp_path, ("label.window", 14))).label.version == "purchase:14d:first"
 
 
-def test_extends_overrides_whole_sections_and_may_be_chained(tmp_path: Path) -> None:
+def test_extends_overrides_whole_sections(tmp_path: Path) -> None:
     (tmp_path / "base.yml").write_text(PROMO.read_text())
-    (tmp_path / "middle.yml").write_text("extends: base.yml\nsplit: {valid: 1, calib: 1, test: 3}\ntop_n: 5\n")
-    (tmp_path / "last.yml").write_text("extends: middle.yml\ntop_n: 7\n")
-    contract = load(tmp_path / "last.yml")
-    assert (contract.split.test, contract.top_n, contract.name) == (3, 7, "promo")
+    (tmp_path / "own.yml").write_text("extends: base.yml\nsplit: {valid: 1, calib: 1, test: 3}\ntop_n: 5\n")
+    contract = load(tmp_path / "own.yml")
+    assert (contract.split.test, contract.top_n, contract.name) == (3, 5, "promo")
+    assert contract.split.train is None
+
+
+def test_extends_goes_one_level_deep(tmp_path: Path) -> None:
+    (tmp_path / "base.yml").write_text("extends: promo.yml\n")
+    (tmp_path / "own.yml").write_text("extends: base.yml\n")
+    with pytest.raises(ContractError, match="extends: Extra inputs are not permitted"):
+        load(tmp_path / "own.yml")
 
 
 # place and value of the edit -> what the refusal says
@@ -79,6 +85,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "name": ("name", "Promo 2017", r"name: String should match pattern"),
     "adapter": ("source.adapter", "kafka", r"source\.adapter: Input should be 'promo' or 'files'"),
     "files without exposures": ("source", {"adapter": "files"}, r"source\.exposures must be a path .* got none"),
+    "files without purchases": (
+        "source",
+        {"adapter": "files", "exposures": "rows.parquet"},
+        r"source\.purchases must be a path, since a field counts purchases, got none",
+    ),
     "time zone": ("period.timezone", "New York", r"period\.timezone must be a time zone name .* got 'New York'"),
     "period of no days": ("period.days", 0, r"period\.days: Input should be greater than or equal to 1"),
     "origin with an offset": (
@@ -189,14 +200,14 @@ def test_sha_follows_meaning_not_text(tmp_path: Path) -> None:
 
 
 def test_part_is_what_a_data_set_depends_on(tmp_path: Path) -> None:
-    parts: Callable[[Contract], dict] = lambda contract: contract.part("label", "top_n")  # noqa: E731
-    assert parts(load(PROMO)) == {
+    part = load(PROMO).part("label", "top_n")
+    assert part == {
         "label": {"events": ["purchase"], "window": "end_of_period", "deduplicated": "first"},
         "top_n": 10,
     }
-    assert parts(load(edited(tmp_path, ("min_count", 99)))) == parts(load(PROMO))
+    assert load(edited(tmp_path, ("min_count", 99))).part("label", "top_n") == part
 
 
 def test_a_loaded_contract_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load(PROMO).top_n = 3  # ty: ignore[invalid-assignment]
+        load(PROMO).top_n = 3

@@ -6,6 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffm_udf import FFM, FieldRows, read_libffm, write_libffm
+from ffm_udf.kernels import Settings
+from ffm_udf.layout import Layout
+from ffm_udf.rows import NO_WEIGHT, dense_rows
+from ffm_udf.training import train_epoch
+from ffm_udf.weights import Weights, mean_logloss
 
 GOOD = "1 0:0:1 1:3:0.5\n-1 0:1:-2e-1\n0\n+1 2:7:1.25 2:8:.5"
 
@@ -160,19 +165,82 @@ LIBFFM_LOSSES = {  # validation logloss per epoch of ffm-train -r 0.2 -l 0.00002
 }
 
 
+def minstd(count):
+    """The first `count` numbers U(0, 1) of C++'s default_random_engine (minstd_rand0: x <- 16807 x mod 2^31 - 1)."""
+    modulus, step = 2**31 - 1, 1 << 16
+    states, jump = np.empty(step, np.uint64), np.uint64(pow(16807, step, modulus))
+    state = 1
+    for i in range(step):
+        states[i] = state = state * 16807 % modulus
+    out = np.empty(count, np.float32)
+    for first in range(0, count, step):
+        part = out[first : first + step]
+        part[:] = ((states - 1) / (modulus - 1))[: len(part)]
+        states = states * jump % np.uint64(modulus)
+    return out
+
+
+def test_minstd_is_the_engine_of_the_standard():
+    """C++11 [rand.predef]: the 10,000th number of minstd_rand0 is 1043618065."""
+    assert minstd(10_000)[-1] == np.float32((1043618065 - 1) / (2**31 - 2))
+
+
+def glibc_rand():
+    """rand() of glibc without a seed: r[i] = r[i - 3] + r[i - 31] mod 2^32, the first 310 numbers dropped, halved."""
+    last = [1]
+    for _ in range(30):
+        last.append(last[-1] * 16807 % (2**31 - 1))
+    last += last[:3]
+    ring = last[3:]
+    for i in range(10**9):
+        number = ring[i % 31] = (ring[i % 31] + ring[(i + 28) % 31]) & 0xFFFFFFFF
+        if i >= 310:
+            yield number >> 1
+
+
+def shuffled(n, rand):
+    """0..n - 1 after libstdc++'s random_shuffle."""
+    order = list(range(n))
+    for i in range(1, n):
+        j = next(rand) % (i + 1)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def libffm_order(n_rows, n_fields, rand):
+    """Rows of an epoch: libffm closes a block once it has more than 10M entries, shuffles blocks, then rows in each."""
+    size = 10_000_000 // n_fields + 1
+    starts = list(range(0, n_rows, size))
+    lengths = [min(size, n_rows - start) for start in starts] + [0]  # an empty block marks the end
+    order = []
+    for block in shuffled(len(lengths), rand):
+        order += [starts[block] + i for i in shuffled(lengths[block], rand)] if lengths[block] else []
+    return np.array(order, np.int32)
+
+
+def test_glibc_rand():
+    """The numbers that every unseeded C program on Linux starts with."""
+    rand = glibc_rand()
+    assert [next(rand) for _ in range(3)] == [1804289383, 846930886, 1681692777]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "k"), LIBFFM_LOSSES)
 def test_libffm_losses_are_reproduced(name, k):
-    """Means over seeds: one seed of libffm itself moves its loss by 3e-4 to 1e-3 on narrow, where rows are few."""
+    """libffm's model, first weights and row order: its loss after every epoch to 1e-5 (it uses 12-bit square roots)."""
     from bench.planted import planted
 
-    data = planted(name)
-    theirs = LIBFFM_LOSSES[name, k]
-    curves = []
-    for seed in range(8 if name == "narrow" else 1):
-        twin = FFM(
-            k=k, linear=False, bias=False, sums="weight", start=(0, 1), epochs=len(theirs), patience=None, seed=seed
-        )
-        twin.fit(data.X_train, data.y_train, eval_set=(data.X_test, data.y_test), n_features=data.n_features)
-        curves.append([entry["valid_logloss"] for entry in twin.history_])
-    np.testing.assert_allclose(np.mean(curves, axis=0), theirs, atol=3e-4)
+    data, rand = planted(name), glibc_rand()
+    n_fields = data.X_train.shape[1]
+    n_features = int(data.X_train.max()) + 1
+    weights = Weights.start(Layout(k, n_fields, data.n_features, "weight"), 0.0, 0.0, 0)
+    start = minstd(n_features * n_fields * k).reshape(n_features, n_fields, k) / np.float32(np.sqrt(k))
+    weights.vectors[:n_features] = start  # a feature past these has no weights: it adds nothing, as in libffm
+    rows, test = dense_rows(data.X_train, "X"), dense_rows(data.X_test, "X")
+    y, settings_ = np.array(data.y_train), Settings(np.float32(0.2), np.float32(2e-5), k, True, False, False)
+    losses = []
+    for _ in LIBFFM_LOSSES[name, k]:
+        train_epoch(weights, rows, y, NO_WEIGHT, libffm_order(len(rows), n_fields, rand), settings_)
+        libffm_order(len(test), n_fields, rand)  # libffm draws an order for the validation rows, too
+        losses.append(mean_logloss(weights.logits(test, settings_), data.y_test))
+    np.testing.assert_allclose(losses, LIBFFM_LOSSES[name, k], rtol=0, atol=1e-5)

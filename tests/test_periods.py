@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import zoneinfo
 from pathlib import Path
 
 import pytest
@@ -64,13 +66,11 @@ def test_weeks_start_at_local_midnight_across_daylight_saving(day: str, instant:
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland", "America/Havana"])
 def test_starts_are_the_local_wall_clock_and_ascend(zone: str) -> None:
-    import zoneinfo
-
     shifted = contract(period={"days": 1, "origin": "2017-01-02T04:30:00", "timezone": zone})
     periods = Periods(shifted, dt.date(2018, 1, 1))
     starts = [periods.start(number) for number in range(-400, 400)]
     assert {start.astimezone(zoneinfo.ZoneInfo(zone)).time() for start in starts} == {dt.time(4, 30)}
-    lengths = {after - before for before, after in zip(starts, starts[1:], strict=False)}
+    lengths = {after - before for before, after in itertools.pairwise(starts)}
     changes = {dt.timedelta(hours=24)} if zone in ("UTC", "Asia/Kolkata") else {
         dt.timedelta(hours=hours) for hours in (23, 24, 25)
     }  # fmt: skip

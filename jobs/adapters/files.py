@@ -26,7 +26,9 @@ PURCHASE_TYPES = {"basket_id": "string", "purchase_time": "timestamp"}
 def tables(spark: SparkSession, contract: Contract, periods: Periods) -> dict[str, DataFrame]:
     """exposures, and purchases, entities, candidates, as seen at the start of the scoring period."""
     source = contract.source
-    before = F.col(contract.exposure_time) < F.lit(periods.data_through)
+    # A row without a time is not thrown away here: the quarantine says what became of it.
+    time = F.col(contract.exposure_time)
+    before = time.isNull() | (time < F.lit(periods.data_through))
     exposures = _read(spark, str(source.exposures), contract).where(before)
     # A conversion that has not happened yet at DATE is not known, nor is what it was worth.
     known = F.col(contract.conversion_time) < F.lit(periods.data_through)
@@ -36,15 +38,16 @@ def tables(spark: SparkSession, contract: Contract, periods: Periods) -> dict[st
     if source.purchases:
         moments = F.col("purchase_time") < F.lit(periods.data_through)
         found["purchases"] = _read(spark, source.purchases, contract).where(moments)
-    time = contract.exposure_time
     found["entities"] = (
-        _read(spark, source.entities, contract) if source.entities else _latest(exposures, contract.entity, time)
+        _read(spark, source.entities, contract)
+        if source.entities
+        else _latest(exposures.where(time.isNotNull()), contract.entity, contract.exposure_time)
     )
-    recent = exposures.where(F.col(time) >= F.lit(periods.start(periods.scoring - 1)))
+    recent = exposures.where(time >= F.lit(periods.start(periods.scoring - 1)))
     found["candidates"] = (
         _read(spark, source.candidates, contract)
         if source.candidates
-        else _latest(recent, (*contract.match, *contract.candidate), time)
+        else _latest(recent, (*contract.match, *contract.candidate), contract.exposure_time)
     )
     return found
 

@@ -35,7 +35,7 @@ final as (
                     then
                         format('{:d} of {:d} rules hold', rules.n_passed, rules.n_rules)
                         || case
-                            when rules.n_missing > 0 then format(', {:d} lack evidence', rules.n_missing) else ''
+                            when rules.n_missing > 0 then format(', {:d} without evidence', rules.n_missing) else ''
                         end
                         || '. '
                 else ''

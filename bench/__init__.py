@@ -1,0 +1,1 @@
+"""Measurements that `make bench` takes and writes into BENCHMARKS.md. Never part of a test run."""
