@@ -7,7 +7,7 @@ BIN := .venv/bin
 OPTIONS = $(if $(DATE),--date "$(DATE)") $(if $(CONTRACT),--contract "$(CONTRACT)") $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup airflow-env nightly dashboard screenshots submit test slow check format lock clean
+.PHONY: help setup airflow-env nightly dashboard screenshots submit test slow check bench format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ check: setup ## the linters and the type checker
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ty check
 	@$(BIN)/sqlfluff lint dbt
+
+bench: setup ## measurements into BENCHMARKS.md; ONLY=kernel chooses
+	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
 
 format: setup ## put the code into the form that `make check` asks for
 	@$(BIN)/ruff check --fix .

@@ -176,6 +176,25 @@ class ScoringModel:
         return logits, self.calibrator(logits)
 
 
+def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:
+    """Slope and intercept per target period.
+
+    `task`: files of rows with `period_no`, `y` and the logit `column`; `windows` maps a target period to the first and
+    last period it learns from.
+    """
+    import pyarrow.parquet as pq
+
+    columns = ["period_no", "y", task["column"]]
+    parts = [pq.ParquetFile(path).read(columns, use_threads=False) for path in task["files"]]
+    period, y, logits = (np.concatenate([part[name].to_numpy() for part in parts]) for name in columns)
+    found = {}
+    for target, (first, last) in task["windows"].items():
+        inside = (period >= first) & (period <= last)
+        fitted = fit_calibrator(logits[inside], y[inside])
+        found[target] = (fitted.slope, fitted.intercept)
+    return found
+
+
 @functools.lru_cache(maxsize=32)
 def opened(folder: str) -> ScoringModel:
     """The model of `folder`, loaded once per Python process however many tasks it serves."""

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from jobs import decision_log, train, warehouse
 from jobs import gate as gates
 from jobs.cycle import Cycle
+from jobs.evaluate import serving_calibrator
 from jobs.lake import LakeError, sha256_json
 from jobs.releases import open_building
 
@@ -52,7 +53,9 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path) -> decision_log.Entry:
         database = mart_in_building(cycle)
         found = gates.evaluate(policy, database, cycle.state()["run"].get("registered_gate_sha"))
         stage.rows = len(found.rules)
-    promotes = train.refit(cycle, spark, found.model_id) if found.verdict == "GO" and found.model_id else None
+    promotes = None
+    if found.verdict == "GO" and found.model_id:
+        promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id))
     entry = decision_log.append_decision(cycle.warehouse, cycle.contract.name, cycle.date, found, promotes)
     decision_log.write_aliases(cycle.warehouse)
     cycle.remember({}, run={"decision_id": entry.decision_id, "verdict": found.verdict, "reason": found.reason})

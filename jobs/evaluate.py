@@ -6,14 +6,16 @@ test periods (jobs/intervals.py), k is compared paired by period, and scoring co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import FloatType, StructField, StructType
 
 from ffm_udf import workers
 from jobs import train
@@ -21,6 +23,7 @@ from jobs.comparison import calibration_interval, compare_k, with_intervals
 from jobs.cycle import Cycle
 from jobs.gate import load_gate
 from jobs.lake import Dataset
+from jobs.periods import PARTS
 from jobs.policies import load_rates, load_value
 from jobs.value import value_facts
 
@@ -69,40 +72,109 @@ def candidates(cycle: Cycle) -> list[dict[str, Any]]:
 
 
 def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> tuple[Dataset, bool]:
-    """The data set `predictions`: the rows of valid, calib and test with a calibrated `p_<i>` per candidate."""
+    """The data set `predictions`: the rows of valid, calib and test with a calibrated `p_<i>` per candidate.
+
+    A night learns its calibrator on the periods just before the one it scores, so every test period gets the
+    calibrator of the `calib` periods before it (rolling origin), learned from logits of rows no candidate trained on.
+    """
     examples = cycle.dataset("examples")
     folders = [str(train.model_folder(cycle, card["model_id"]).resolve()) for card in cards]
+    ids = [card["model_id"] for card in cards]
 
     def write(out: Path) -> None:
         root = str(examples.folder / examples.manifest["run"])
-        rows = spark.read.option("basePath", root).parquet(
-            *sorted({str(Path(f).parent) for f in examples.under(*_parts())})
-        )
-        scored(rows, folders).write.partitionBy("split").mode("append").parquet(str(out))
+        paths = sorted({str(Path(file).parent) for file in examples.under(*_parts())})
+        rows = spark.read.option("basePath", root).parquet(*paths)
+        with_logits(rows, folders).write.partitionBy("split").mode("append").parquet(str(out))
 
-    inputs = {"examples": examples.content}
-    return cycle.make("predictions", __name__, inputs, [card["model_id"] for card in cards], write)
+    logits, _ = cycle.make("logits", __name__, {"examples": examples.content}, ids, write)
+    learned = calibrators(cycle, spark, logits, ids)
+
+    def calibrate(out: Path) -> None:
+        rows = spark.read.parquet(str(logits.folder / logits.manifest["run"]))
+        calibrated(rows, learned, ids, cycle.periods.number).write.partitionBy("split").mode("append").parquet(str(out))
+
+    return cycle.make("predictions", __name__, {"logits": logits.content}, ids, calibrate)
 
 
 def _parts() -> list[str]:
     return [f"split={part}" for part in ("valid", "calib", "test")]
 
 
-def scored(rows: DataFrame, folders: list[str]) -> DataFrame:
-    """`rows` without their feature ids, with `p_<i>` of the model in folders[i]."""
+def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
+    """`rows` without their feature ids, with `z_<i>`, the raw logit of the model in folders[i]."""
     features = [name for name in rows.columns if name.startswith("f_")]
     kept = [name for name in rows.columns if not name.startswith("f_")]
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in rows.dtypes if name in kept)
-    schema += "".join(f", p_{place} double" for place in range(len(folders)))
+    names = [*kept, *(f"z_{place}" for place in range(len(folders)))]
+    schema = StructType(
+        [*(rows.schema[name] for name in kept), *(StructField(n, FloatType()) for n in names[len(kept) :])]
+    )
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             X = np.column_stack([batch.column(name).to_numpy() for name in features])
             columns = [batch.column(name) for name in kept]
-            columns += [pa.array(workers.opened(folder).score(X)[1]) for folder in folders]
-            yield pa.RecordBatch.from_arrays(columns, names=kept + [f"p_{place}" for place in range(len(folders))])
+            columns += [pa.array(workers.opened(folder).score(X)[0]) for folder in folders]
+            yield pa.RecordBatch.from_arrays(columns, names=names)
 
     return rows.mapInArrow(score, schema)
+
+
+def calibrators(cycle: Cycle, spark: SparkSession, logits: Dataset, ids: list[str]) -> list[dict[str, Any]]:
+    """Data set `calibrators`: model_id, period (of test, and the scoring period), slope and intercept in force then."""
+    rates = cycle.dataset("label_rates").table().to_pylist()
+    split = {part: [cycle.periods.number(r["period"]) for r in rates if r["split"] == part] for part in PARTS}
+    window, gap = len(split["calib"]), cycle.periods.maturity
+    targets = [*split["test"], cycle.periods.scoring]
+    # What is final when the target period starts: `window` periods, the last of them `maturity` before it.
+    windows = {t: (t - gap - window, t - gap - 1) for t in targets}
+
+    def write(out: Path) -> None:
+        files = logits.under("split=calib", "split=test")
+        tasks = [{"files": files, "column": f"z_{place}", "windows": windows} for place in range(len(ids))]
+        fitted = spark.sparkContext.parallelize(tasks, len(tasks)).map(workers.fit_calibrators).collect()
+        rows = [
+            {"model_id": model_id, "period": cycle.periods.day(period), "slope": slope, "intercept": intercept}
+            for model_id, found in zip(ids, fitted, strict=True)
+            for period, (slope, intercept) in sorted(found.items())
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), out / "part-0.parquet")
+
+    params = {str(target): window for target, window in windows.items()}
+    found, _ = cycle.make("calibrators", __name__, {"logits": logits.content}, params, write)
+    return found.table().to_pylist()
+
+
+def serving_calibrator(cycle: Cycle, model_id: str) -> dict[str, float]:
+    """Slope and intercept for the scoring period, learned from candidate `model_id` on the last matured periods."""
+    [row] = [
+        row
+        for row in cycle.dataset("calibrators").table().to_pylist()
+        if row["model_id"] == model_id and row["period"] == cycle.periods.day(cycle.periods.scoring)
+    ]
+    return {"slope": row["slope"], "intercept": row["intercept"]}
+
+
+def calibrated(
+    rows: DataFrame, learned: list[dict[str, Any]], ids: list[str], number: Callable[[Any], int]
+) -> DataFrame:
+    """`p_<i>` in place of `z_<i>`; periods before the first test period get that one's calibrator."""
+    kept = [name for name in rows.columns if not name.startswith("z_")]
+    columns = []
+    for place, model_id in enumerate(ids):
+        mine = sorted(
+            (number(row["period"]), row["slope"], row["intercept"]) for row in learned if row["model_id"] == model_id
+        )
+        slope, intercept = (
+            F.coalesce(
+                F.create_map(*(F.lit(x) for row in mine for x in (row[0], row[which])))[F.col("period_no")],
+                F.lit(mine[0][which]),
+            )
+            for which in (1, 2)
+        )
+        z = F.col(f"z_{place}").cast("double") * slope + intercept
+        columns.append((1 / (1 + F.exp(-z))).alias(f"p_{place}"))
+    return rows.select(*kept, *columns)
 
 
 def measure(

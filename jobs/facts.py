@@ -91,7 +91,7 @@ FACTS: dict[str, pa.Schema] = {
             "bytes_read": _i64,
             "rows_per_s": _f64,
             "calibrator_id": _str,
-            "calibrator_slope": _f64,  # p = sigmoid(slope * logit + intercept)
+            "calibrator_slope": _f64,  # p = sigmoid(slope * logit + intercept), as learned on the calib periods
             "calibrator_intercept": _f64,
             "hyperparameters": _str,  # JSON; equal for all k of a sweep
         }

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as arrow
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -159,40 +159,56 @@ def reasons(rows: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.Series:
 
 
 def validated(rows: DataFrame, contract: Contract) -> DataFrame:
-    """`rows` with the declared columns, `reason` (null: good) and `status` (kept | quarantined)."""
-    keys = [*contract.entity, *contract.candidate, *contract.match, contract.exposure_time]
+    """`rows` sorted by entity and time, with `reason` (null: good) and `status` (kept | quarantined).
+
+    One shuffle and one sort bring equal keys next to each other, so one pass finds duplicates and bad values.
+    """
+    keys = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
     columns = [F.col(name).cast(CAST[rule.type]).alias(name) for name, rule in contract.columns.items()]
-    cast = rows.select(*columns)
+    cast = rows.select(*columns).repartition(FILES, *contract.entity)
+    ordered = cast.sortWithinPartitions(*keys, F.xxhash64(*cast.columns))
+    added = [StructField("reason", StringType()), StructField("status", StringType())]
+    schema = StructType([*cast.schema.fields, *added])
 
     def check(batches: Iterator[arrow.RecordBatch]) -> Iterator[arrow.RecordBatch]:
-        schema = row_schema(contract)
+        rules, before = row_schema(contract), None
         for batch in batches:
             frame = pl.DataFrame(pl.from_arrow(batch))
-            found = arrow.array(reasons(frame, schema).to_list(), arrow.string())
-            yield batch.append_column("reason", found)
+            found, before = all_reasons(frame, contract, rules, keys, before)
+            status = pl.Series(["kept", "quarantined"])[found.is_not_null().cast(pl.UInt32)]
+            columns = [*batch.columns, found.to_arrow().cast(arrow.string()), status.to_arrow().cast(arrow.string())]
+            yield arrow.RecordBatch.from_arrays(columns, names=schema.names)
 
-    # One shuffle, by entity, serves the search for duplicates and the layout of the files.
-    checked = cast.mapInArrow(
-        check, StructType([*cast.schema.fields, StructField("reason", StringType())])
-    ).repartition(FILES, *contract.entity)
+    return ordered.mapInArrow(check, schema)
+
+
+def all_reasons(
+    frame: pl.DataFrame, contract: Contract, rules: pa.DataFrameSchema, keys: list[str], before: tuple | None
+) -> tuple[pl.Series, tuple | None]:
+    """Why each row of `frame` (sorted by `keys`) is bad, or null, and the key of its last good row.
+
+    `before` is the key of the last good row before this batch. Of good rows with one key the first is kept.
+    """
     time = contract.exposure_time
-    late = F.when(
-        F.col(contract.conversion_time) < F.col(time),
-        F.lit(f"{contract.conversion_time}: before {time}"),
-    )
-    place = F.row_number().over(Window.partitionBy(*keys).orderBy(F.col("reason").isNotNull(), F.hash(*cast.columns)))
-    twice = F.when(place > 1, F.lit(f"duplicate of {'+'.join(keys)}"))
-    reason = F.concat_ws("; ", F.col("reason"), late, twice)
-    return checked.withColumn("reason", F.when(reason != "", reason)).withColumn(
-        "status", F.when(F.col("reason").isNull(), "kept").otherwise("quarantined")
-    )
+    late = pl.col(contract.conversion_time) < pl.col(time)
+    early = pl.when(late).then(pl.lit(f"{contract.conversion_time}: before {time}"))
+    texts = frame.select(reasons(frame, rules).alias("rules"), early.alias("early"))
+    found = texts.select(
+        pl.concat_str("rules", "early", separator="; ", ignore_nulls=True).replace("", None)
+    ).to_series()
+    good = frame.with_row_index("row").filter(found.is_null()).select("row", *keys)
+    if good.is_empty():
+        return found, before
+    same = good.select(pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift(1)) for key in keys)).to_series()
+    same[0] = before is not None and good.select(keys).row(0) == before
+    twice = good["row"].filter(same)
+    duplicate = pl.Series([f"duplicate of {'+'.join(keys)}"] * len(twice), dtype=pl.String)
+    return (found.scatter(twice, duplicate) if len(twice) else found), good.select(keys).row(-1)
 
 
 def _write_exposures(rows: DataFrame, contract: Contract, out: Path) -> None:
     check_columns(rows, contract)
-    order = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
-    good = validated(rows, contract).sortWithinPartitions(*order)
-    good.write.partitionBy("status").mode("append").parquet(str(out))
+    validated(rows, contract).write.partitionBy("status").mode("append").parquet(str(out))
     if not any(out.glob("status=kept/*.parquet")):
         raise IngestError(f"source of {contract.name} must hold at least one good exposure before DATE, got none")
 

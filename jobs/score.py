@@ -15,8 +15,10 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ffm_udf import workers
+from ffm_udf.calibration import Calibrator
 from jobs import decision_log, encode, facts, train
 from jobs.cycle import Cycle
+from jobs.evaluate import serving_calibrator
 from jobs.lake import Dataset
 
 
@@ -118,7 +120,9 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     keep = encode.keys(contract)
     values = encode.values(pairs(cycle, spark), contract, cycle.periods, tables, card["lineage"]["base_rate"], keep)
     coded = encode.encoded(values, vocabulary)
-    scored = _scored(coded, folder, vocabulary)
+    # A champion brings the calibrator it was published with; the prior, tonight's.
+    calibrator = card["calibrator"] if source == "model" else serving_calibrator(cycle, model_id)
+    scored = _scored(coded, folder, vocabulary, Calibrator(**calibrator))
     order = [F.desc("raw_score"), "candidate_id", "entity_id"]
     ranked = scored.withColumn(
         "rank_in_entity", F.row_number().over(Window.partitionBy("entity_id").orderBy(*order)).cast("int")
@@ -127,7 +131,7 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     )
     constants = {
         "model_id": F.lit(model_id),
-        "calibrator_id": F.lit(train.calibrator_id(card)),
+        "calibrator_id": F.lit(train.calibrator_id(calibrator)),
         "score_date": F.lit(cycle.date),
         "data_through": F.lit(cycle.periods.data_through),
         "source": F.lit(source),
@@ -141,7 +145,7 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     check(spark.read.parquet(str(out)), spark.read.parquet(*cycle.dataset("entities").files))
 
 
-def _scored(coded: DataFrame, folder: str, vocabulary: pa.Table) -> DataFrame:
+def _scored(coded: DataFrame, folder: str, vocabulary: pa.Table, calibrator: Calibrator) -> DataFrame:
     """Keys, p, raw_score and oov_share of encoded pairs."""
     features = [name for name in coded.columns if name.startswith("f_")]
     unknown = np.array([row["feature_id"] for row in vocabulary.to_pylist() if row["value"] is None], np.int32)
@@ -150,10 +154,10 @@ def _scored(coded: DataFrame, folder: str, vocabulary: pa.Table) -> DataFrame:
         model = workers.opened(folder)
         for batch in batches:
             X = np.column_stack([batch.column(name).to_numpy() for name in features])
-            logits, p = model.score(X)
+            logits = model.score(X)[0]
             share = (unknown[None, :] == X).mean(axis=1)
             columns = [batch.column(name) for name in encode.KEYS]
-            columns += [pa.array(p), pa.array(logits.astype(np.float64)), pa.array(share)]
+            columns += [pa.array(calibrator(logits)), pa.array(logits.astype(np.float64)), pa.array(share)]
             yield pa.RecordBatch.from_arrays(columns, names=[*encode.KEYS, "p", "raw_score", "oov_share"])
 
     schema = ", ".join(f"{key} string" for key in encode.KEYS) + ", p double, raw_score double, oov_share double"

@@ -29,7 +29,6 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
         "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "8",
-        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         # Nanosecond timestamps (the real data has them) arrive as integers instead of failing the read.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
@@ -40,6 +39,8 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
         "spark.sql.autoBroadcastJoinThreshold": "10m",
         "spark.sql.adaptive.autoBroadcastJoinThreshold": "2m",
         "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold": "32m",
+        # Rows keep their order when one task writes several partition folders, and are not sorted once more.
+        "spark.sql.maxConcurrentOutputFileWriters": "16",
         "spark.python.worker.reuse": "true",
     }
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit, which brings master and driver

@@ -56,7 +56,7 @@ def prior_parameters(contract: Contract) -> dict[str, Any]:
     return {"levels": levels, "entity": names.index(prior.entity), "strength": prior.strength}
 
 
-def refit_task(cycle: Cycle, model_id: str) -> dict[str, Any]:
+def refit_task(cycle: Cycle, model_id: str, calibrator: dict[str, float]) -> dict[str, Any]:
     """The task that trains candidate `model_id` again on all matured periods; its id is known before it is trained."""
     card = read_card(cycle, model_id)
     examples = cycle.dataset("examples")
@@ -64,14 +64,14 @@ def refit_task(cycle: Cycle, model_id: str) -> dict[str, Any]:
     hyper = dict(card["lineage"]["hyperparameters"])
     if card["algorithm"] == "ffm":
         hyper |= {"epochs": max(card["cost"]["best_epoch"], 1), "patience": None}
-    task = _task(cycle, card["algorithm"], "refit", hyper, {"train": everything, "valid": [], "calib": []})
-    return task | {"calibrator": card["calibrator"]}
+    files = {"train": everything, "valid": [], "calib": []}
+    return _task(cycle, card["algorithm"], "refit", hyper, files, calibrator)
 
 
-def refit(cycle: Cycle, spark: SparkSession, model_id: str) -> str:
-    """Train the refit of candidate `model_id` and return its id."""
+def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, float]) -> str:
+    """Train the refit of candidate `model_id`, to be served with `calibrator`, and return its id."""
     with cycle.stage("refit") as stage:
-        task = refit_task(cycle, model_id)
+        task = refit_task(cycle, model_id, calibrator)
         stage.reused = (Path(task["folder"]) / workers.CARD).exists()
         card = _execute(cycle, spark, [task])[0]
         stage.rows = card["cost"]["train_rows"] * max(card["cost"]["epochs"], 1)
@@ -88,14 +88,19 @@ def model_folder(cycle: Cycle, model_id: str) -> Path:
 
 
 def _task(
-    cycle: Cycle, algorithm: str, role: str, hyperparameters: dict[str, Any], files: dict[str, list[str]]
+    cycle: Cycle,
+    algorithm: str,
+    role: str,
+    hyperparameters: dict[str, Any],
+    files: dict[str, list[str]],
+    calibrator: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     examples, vocabulary = cycle.dataset("examples"), cycle.dataset("vocabulary")
     parts = {
         part: [str(Path(path).relative_to(examples.folder / examples.manifest["run"])) for path in paths]
         for part, paths in files.items()
     }
-    identity = [examples.content, parts, algorithm, role, hyperparameters, code_sha(CODE)]
+    identity = [examples.content, parts, algorithm, role, hyperparameters, calibrator, code_sha(CODE)]
     name = f"ffm-k{hyperparameters['k']}-s{hyperparameters['seed']}" if algorithm == "ffm" else "prior"
     model_id = f"{name}-{role}-{sha256_json(identity)[:12]}"
     days = cycle.dataset("label_rates").table().to_pylist()
@@ -109,6 +114,7 @@ def _task(
         "n_features": vocabulary.rows,
         "files": files,
         "hyperparameters": hyperparameters,
+        "calibrator": calibrator,
         "lineage": lineage(cycle)
         | {
             "hyperparameters": hyperparameters,
@@ -176,7 +182,7 @@ def model_row(card: dict[str, Any]) -> dict[str, Any]:
         "n_features": card["lineage"]["n_features"],
         "train_from": dt.date.fromisoformat(card["lineage"]["train_from"]),
         "train_through": dt.date.fromisoformat(card["lineage"]["train_through"]),
-        "calibrator_id": calibrator_id(card),
+        "calibrator_id": calibrator_id(card["calibrator"]),
         "calibrator_slope": card["calibrator"]["slope"],
         "calibrator_intercept": card["calibrator"]["intercept"],
         "hyperparameters": json.dumps(shared, sort_keys=True),
@@ -184,8 +190,8 @@ def model_row(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def calibrator_id(card: dict[str, Any]) -> str:
-    return f"logistic-{sha256_json(card['calibrator'])[:8]}"
+def calibrator_id(calibrator: dict[str, float]) -> str:
+    return f"logistic-{sha256_json(calibrator)[:8]}"
 
 
 if __name__ == "__main__":

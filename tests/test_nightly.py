@@ -13,8 +13,8 @@ import pytest
 from conftest import Night
 from sklearn.metrics import log_loss, roc_auc_score
 
-from ffm_udf import workers
-from jobs import cli, decision_log, nightly, releases, score, train
+from ffm_udf import calibration, workers
+from jobs import cli, decision_log, evaluate, nightly, releases, score, train
 
 WEEK = 12
 
@@ -101,16 +101,34 @@ def test_marts_hold_the_metrics_scikit_learn_finds_on_the_same_predictions(night
         assert area == pytest.approx(roc_auc_score(y, p), abs=2e-5)
 
 
-def test_predictions_are_the_models_own_on_the_encoded_rows(night):
+def test_predictions_are_calibrated_on_the_periods_just_before_each_period(night):
+    """Rolling origin: test period t gets the calibrator of the one calib period's length before it."""
     examples, fields = night.cycle.dataset("examples"), night.cycle.contract.field_names
-    X, y = workers.read_examples(examples.under("split=test"), fields)
-    predictions = night.cycle.dataset("predictions")
-    frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
+    predictions, last = night.cycle.dataset("predictions"), night.cycle.periods.scoring - 1
+    rows = {
+        part: pl.concat([pl.read_parquet(f) for f in examples.under(f"split={part}")]) for part in ("calib", "test")
+    }
+    both = pl.concat([frame.drop("split", strict=False) for frame in rows.values()])
+    now = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
+    keys = ["entity_id", "candidate_id", "match_id"]
+    now = now.filter(pl.col("period_no") == last).sort(keys)
+
+    def logits(model, number):
+        mine = both.filter(pl.col("period_no") == number).sort(keys)
+        X = np.column_stack([mine[f"f_{name}"].to_numpy() for name in fields]).astype(np.int32)
+        return model.score(X)[0], mine["y"].to_numpy()
+
     for place, model_id in enumerate(predictions.manifest["params"]):
         model = workers.opened(str(train.model_folder(night.cycle, model_id).resolve()))
-        p = np.sort(model.score(X)[1])
-        np.testing.assert_allclose(np.sort(frame[f"p_{place}"].to_numpy()), p, rtol=1e-12)
-    assert frame["y"].sum() == y.sum()
+        calibrator = calibration.fit(*logits(model, last - 1))
+        expected = calibrator(logits(model, last)[0])
+        np.testing.assert_allclose(now[f"p_{place}"].to_numpy(), expected, rtol=1e-5)
+
+
+def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period(night):
+    card = train.read_card(night.cycle, decision_log.champion(night.cycle.warehouse, "small"))
+    candidate = decision_log.entries(night.cycle.warehouse)[0].payload["model_id"]
+    assert card["calibrator"] == evaluate.serving_calibrator(night.cycle, candidate)
 
 
 def test_every_entity_has_every_candidate_of_its_store_once(night):
