@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
@@ -78,11 +79,14 @@ def train(task: dict[str, Any]) -> dict[str, Any]:
     """Train the task's model, calibrate it, write its folder and return its card.
 
     `task`: model_id, algorithm (ffm | prior), folder, fields, n_features, files {train, valid, calib}, hyperparameters,
-    role, and the `calibrator` and `epochs` of the candidate when it is a refit. A finished folder is returned as it is.
+    role, lineage, and the `calibrator` when it is a refit. A finished, undamaged folder is returned as it is.
     """
     folder = Path(task["folder"])
     if (folder / CARD).exists():
-        return json.loads((folder / CARD).read_text())
+        card = json.loads((folder / CARD).read_text())
+        if all((folder / name).is_file() and _sha256(folder / name) == sha for name, sha in card["files"].items()):
+            return card
+        shutil.rmtree(folder)  # damaged: train it again
     files = task["files"]
     jit_s = warm_up(task)
     with measured() as cost:
@@ -179,8 +183,8 @@ class ScoringModel:
 def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:
     """Slope and intercept per target period.
 
-    `task`: files of rows with `period_no`, `y` and the logit `column`; `windows` maps a target period to the first and
-    last period it learns from.
+    `task`: files of rows with `period_no`, `y` and the logit `column`; `windows` maps a target period to the periods it
+    learns from.
     """
     import pyarrow.parquet as pq
 
@@ -188,8 +192,8 @@ def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:
     parts = [pq.ParquetFile(path).read(columns, use_threads=False) for path in task["files"]]
     period, y, logits = (np.concatenate([part[name].to_numpy() for part in parts]) for name in columns)
     found = {}
-    for target, (first, last) in task["windows"].items():
-        inside = (period >= first) & (period <= last)
+    for target, periods in task["windows"].items():
+        inside = np.isin(period, periods)
         fitted = fit_calibrator(logits[inside], y[inside])
         found[target] = (fitted.slope, fitted.intercept)
     return found

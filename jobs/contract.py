@@ -19,6 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationErro
 KNOWN_AT = ("static", "planned", "history")
 
 
+# Columns that jobs add themselves.
+RESERVED = frozenset(
+    ("kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status")
+    + ("entity_id", "candidate_id", "match_id")
+)
+
+
 class ContractError(ValueError):
     """A contract that cannot be used; the message is for the person who edits the file."""
 
@@ -236,6 +243,9 @@ class Contract(_Strict):
         for name in (*self.prior.candidate_levels, self.prior.entity, *known):
             if name not in names:
                 raise ValueError(f"prior and slices may only name fields, got {name!r}")
+        for column in self.columns:
+            if column in RESERVED or column[:2] in ("f_", "v_", "s_", "p_", "z_"):
+                raise ValueError(f"columns: {column!r} is a name that jobs use themselves; rename the column")
         counted = any(rule.of == "purchases" for rule in self.fields)
         if counted and self.source.adapter == "files" and not self.source.purchases:
             raise ValueError("source.purchases must be a path, since a field counts purchases, got none")

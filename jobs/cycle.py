@@ -1,6 +1,6 @@
 """A cycle: one contract run for one DATE. It remembers which version of each data set the cycle stands on.
 
-    cycles/<contract>/<date>.json     {"datasets": {name: key}, "stages": [...], "run": {...}}
+    cycles/<contract>/<date>.json     {"datasets": {name: key}, "stages": {name: record}, "run": {...}}
 
 Every step finds its inputs here, so a step can be run alone, twice or after a crash.
 """
@@ -30,6 +30,7 @@ MAKER = {
     "vocabulary": "encode",
     "examples": "encode",
     "models": "train",
+    "calibrators": "evaluate",
     "predictions": "evaluate",
     "k_comparison": "evaluate",
     "entities": "score",

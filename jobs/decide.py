@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from jobs import decision_log, train, warehouse
 from jobs import gate as gates
 from jobs.cycle import Cycle
+from jobs.durable import sync_tree
 from jobs.evaluate import serving_calibrator
 from jobs.lake import LakeError, sha256_json
 from jobs.releases import open_building
@@ -56,9 +57,11 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path) -> decision_log.Entry:
     promotes = None
     if found.verdict == "GO" and found.model_id:
         promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id))
+        sync_tree(train.model_folder(cycle, promotes))
     entry = decision_log.append_decision(cycle.warehouse, cycle.contract.name, cycle.date, found, promotes)
     decision_log.write_aliases(cycle.warehouse)
-    cycle.remember({}, run={"decision_id": entry.decision_id, "verdict": found.verdict, "reason": found.reason})
+    said = {name: entry.payload[name] for name in ("verdict", "reason")}
+    cycle.remember({}, run={"decision_id": entry.decision_id, **said})
     write_facts(cycle)
     return entry
 

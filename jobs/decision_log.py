@@ -102,7 +102,7 @@ def append_decision(
         "promotes": promotes or evaluation.model_id,
         **asdict(evaluation),
     }
-    key = ("contract", "cycle_date", "gate_sha", "evidence_sha")
+    key = ("contract", "cycle_date", "gate_sha", "evidence_sha", "verdict")
     with locked(_lock(warehouse)):
         same_cycle = [
             entry

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
 from jobs import facts
-from jobs.contract import Contract, FieldRule
+from jobs.contract import Contract, ContractError, FieldRule
 from jobs.cycle import Cycle
 from jobs.history import with_history
 from jobs.lake import Dataset
@@ -95,6 +95,15 @@ def _rates(cycle: Cycle, exposures: DataFrame) -> list[dict]:
         exposures.groupBy("period_no").agg(F.count("*").alias("n"), F.sum(label(cycle.contract)).alias("c")).collect()
     )
     split = cycle.periods.split(min(row["period_no"] for row in counted))
+    for part, numbers in split.items():
+        rows = [row for row in counted if row["period_no"] in numbers]
+        shown, converted = sum(row["n"] for row in rows), sum(row["c"] for row in rows)
+        if not shown or (part == "train" and not 0 < converted < shown):
+            days = f"{cycle.periods.day(numbers[0])} to {cycle.periods.day(numbers[-1])}"
+            raise ContractError(
+                f"split.{part} must hold exposures, and train converted and other ones, got {converted} converted of "
+                f"{shown} in the periods of {days}"
+            )
     part_of = {number: part for part, numbers in split.items() for number in numbers}
     return [
         {
@@ -162,7 +171,11 @@ def _write_values(cycle: Cycle, tables: dict[str, DataFrame], out: Path) -> None
         F.col(contract.exposure_time).alias("exposure_time"),
         label(contract).alias("y"),
         F.when(label(contract) == 1, F.col(contract.value)).otherwise(0.0).cast("double").alias("value"),
-        *(F.coalesce(F.col(s.column), F.lit("(missing)")).alias(f"s_{s.name}") for s in contract.slices if s.column),
+        *(
+            F.coalesce(F.col(s.column).cast("string"), F.lit("(missing)")).alias(f"s_{s.name}")
+            for s in contract.slices
+            if s.column
+        ),
     ]
     frame = values(tables["exposures"], contract, cycle.periods, tables, base_rate(rates), keep)
     # Matured periods between the parts are in none of them, but the refit trains on them too.

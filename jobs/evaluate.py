@@ -20,10 +20,10 @@ from pyspark.sql.types import FloatType, StructField, StructType
 from ffm_udf import workers
 from jobs import train
 from jobs.comparison import calibration_interval, compare_k, with_intervals
+from jobs.contract import ContractError
 from jobs.cycle import Cycle
 from jobs.gate import load_gate
 from jobs.lake import Dataset
-from jobs.periods import PARTS
 from jobs.policies import load_rates, load_value
 from jobs.value import value_facts
 
@@ -35,8 +35,10 @@ LOGIT_STEPS = 2**14  # AUC counts scores closer than this part of a logit as tie
 def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path) -> None:
     """Make the evaluation facts of this cycle."""
     cards = candidates(cycle)
-    if not cycle.has("period_metrics"):  # thresholds are registered before anyone can have seen a result
-        cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha})
+    examples = cycle.dataset("examples").content
+    if not cycle.has("period_metrics") or cycle.state()["run"].get("registered_for") != examples:
+        # Thresholds are registered before anyone can have seen a result on these rows.
+        cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha, "registered_for": examples})
     with cycle.stage("evaluate") as stage:
         predictions, reused = predict(cycle, spark, cards)
         stage.made(predictions, reused)
@@ -76,6 +78,7 @@ def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> t
 
     A night learns its calibrator on the periods just before the one it scores, so every test period gets the
     calibrator of the `calib` periods before it (rolling origin), learned from logits of rows no candidate trained on.
+    A champion that is held keeps the calibrator of the night that promoted it.
     """
     examples = cycle.dataset("examples")
     folders = [str(train.model_folder(cycle, card["model_id"]).resolve()) for card in cards]
@@ -94,7 +97,8 @@ def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> t
         rows = spark.read.parquet(str(logits.folder / logits.manifest["run"]))
         calibrated(rows, learned, ids, cycle.periods.number).write.partitionBy("split").mode("append").parquet(str(out))
 
-    return cycle.make("predictions", __name__, {"logits": logits.content}, ids, calibrate)
+    inputs = {"logits": logits.content, "calibrators": cycle.dataset("calibrators").content}
+    return cycle.make("predictions", __name__, inputs, ids, calibrate)
 
 
 def _parts() -> list[str]:
@@ -122,12 +126,7 @@ def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
 
 def calibrators(cycle: Cycle, spark: SparkSession, logits: Dataset, ids: list[str]) -> list[dict[str, Any]]:
     """Data set `calibrators`: model_id, period (of test, and the scoring period), slope and intercept in force then."""
-    rates = cycle.dataset("label_rates").table().to_pylist()
-    split = {part: [cycle.periods.number(r["period"]) for r in rates if r["split"] == part] for part in PARTS}
-    window, gap = len(split["calib"]), cycle.periods.maturity
-    targets = [*split["test"], cycle.periods.scoring]
-    # What is final when the target period starts: `window` periods, the last of them `maturity` before it.
-    windows = {t: (t - gap - window, t - gap - 1) for t in targets}
+    windows = calibration_windows(cycle)
 
     def write(out: Path) -> None:
         files = logits.under("split=calib", "split=test")
@@ -140,9 +139,31 @@ def calibrators(cycle: Cycle, spark: SparkSession, logits: Dataset, ids: list[st
         ]
         pq.write_table(pa.Table.from_pylist(rows), out / "part-0.parquet")
 
-    params = {str(target): window for target, window in windows.items()}
+    params = {str(target): periods for target, periods in windows.items()}
     found, _ = cycle.make("calibrators", __name__, {"logits": logits.content}, params, write)
     return found.table().to_pylist()
+
+
+def calibration_windows(cycle: Cycle) -> dict[int, list[int]]:
+    """For each test period and the scoring period, the periods its calibrator learns from.
+
+    As many as `calib` has, the last whose labels are final when the target starts. Raises ContractError if there are
+    none: scores would go out uncalibrated.
+    """
+    rates = cycle.dataset("label_rates").table().to_pylist()
+    split = {
+        part: [cycle.periods.number(r["period"]) for r in rates if r["split"] == part] for part in ("calib", "test")
+    }
+    usable, found = sorted(split["calib"] + split["test"]), {}
+    for target in [*split["test"], cycle.periods.scoring]:
+        final = [number for number in usable if number < target - cycle.periods.maturity]
+        if not final:
+            raise ContractError(
+                f"split.calib must end at least {cycle.periods.maturity} periods before split.test, for its labels to "
+                f"be final: no calibrator can be learned for {cycle.periods.day(target)}"
+            )
+        found[target] = final[-len(split["calib"]) :]
+    return found
 
 
 def serving_calibrator(cycle: Cycle, model_id: str) -> dict[str, float]:

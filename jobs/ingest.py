@@ -88,7 +88,7 @@ def one_line(contract: Contract) -> Generator[None]:
 def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
     if cycle.contract.source.adapter == "promo":
         return promo.tables(spark, cycle.contract.source, cycle.periods)
-    return files.tables(spark, cycle.contract, cycle.periods)
+    return files.tables(spark, cycle.contract, cycle.periods, check_columns)
 
 
 def _fingerprint(contract: Contract) -> dict[str, list[int]]:
@@ -166,7 +166,9 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
     keys = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
     columns = [F.col(name).cast(CAST[rule.type]).alias(name) for name, rule in contract.columns.items()]
     cast = rows.select(*columns).repartition(FILES, *contract.entity)
-    ordered = cast.sortWithinPartitions(*keys, F.xxhash64(*cast.columns))
+    # Of two rows with one key the first that converted counts.
+    first = F.asc_nulls_last(contract.conversion_time)
+    ordered = cast.sortWithinPartitions(*keys, first, F.xxhash64(*cast.columns))
     added = [StructField("reason", StringType()), StructField("status", StringType())]
     schema = StructType([*cast.schema.fields, *added])
 

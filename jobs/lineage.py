@@ -8,8 +8,14 @@ import platform
 import subprocess
 from typing import Any
 
+from jobs.contract import Contract
 from jobs.cycle import Cycle
-from jobs.lake import PROJECT, code_sha, sha256_file
+from jobs.lake import PROJECT, code_sha, sha256_file, sha256_json
+
+
+def features(contract: Contract) -> dict[str, Any]:
+    """What of the contract decides the features of a row; a model only fits rows made by the same."""
+    return contract.part("fields", "history_smoothing", "entity", "candidate", "match", "period")
 
 
 def lineage(cycle: Cycle) -> dict[str, Any]:
@@ -20,6 +26,7 @@ def lineage(cycle: Cycle) -> dict[str, Any]:
     return {
         "contract": cycle.contract.name,
         "contract_sha": cycle.contract.sha,
+        "features_sha": sha256_json(features(cycle.contract)),
         "label_version": cycle.contract.label.version,
         "cycle_date": str(cycle.date),
         "git_sha": git_sha(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -19,7 +20,8 @@ from ffm_udf.calibration import Calibrator
 from jobs import decision_log, encode, facts, train
 from jobs.cycle import Cycle
 from jobs.evaluate import serving_calibrator
-from jobs.lake import Dataset
+from jobs.lake import Dataset, LakeError, sha256_json
+from jobs.lineage import features
 
 
 class ScoreError(RuntimeError):
@@ -42,12 +44,22 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
         inputs |= {"exposures": cycle.dataset("exposures").content}
         if encode.uses_purchases(cycle.contract):
             inputs |= {"purchases": cycle.dataset("purchases").content}
-        params = {"model": model_id, "source": source, "contract": cycle.contract.part("fields", "match", "period")}
+        params = {
+            "model": model_id,
+            "source": source,
+            "date": cycle.date,
+            "scoring_period": cycle.periods.scoring,
+            "contract": features(cycle.contract),
+            "calibrator": calibrator_of(cycle, model_id, source),
+        }
         scores, reused = cycle.make(
             "scores", __name__, inputs, params, lambda out: _write_scores(cycle, spark, model_id, source, out)
         )
         stage.made(scores, reused)
-        cycle.progress.note(f"{cycle.dataset('entities').rows:,} entities by {model_id} ({source})")
+        entities = cycle.dataset("entities").table()
+        idle = pc.sum(pc.equal(entities["candidates"], 0)).as_py() or 0
+        note = f"; {idle:,} of them have nothing on offer" if idle else ""
+        cycle.progress.note(f"{entities.num_rows:,} entities by {model_id} ({source}){note}")
     return scores
 
 
@@ -56,12 +68,26 @@ def serving_model(cycle: Cycle) -> tuple[str, str]:
     champion = decision_log.champion(cycle.warehouse, cycle.contract.name, cycle.date)
     if champion:
         try:
-            workers.opened(str(train.model_folder(cycle, champion).resolve()))
+            check_champion(cycle, champion)
             return champion, "model"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LakeError) as error:
             cycle.progress.note(f"champion {champion} cannot be used ({error}): the prior scores tonight")
     rows = cycle.dataset("models").table().to_pylist()
     return next(row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate"), "prior"
+
+
+def check_champion(cycle: Cycle, model_id: str) -> None:
+    """Raise OSError, ValueError or LakeError if the champion's files, vocabulary or fields do not fit this cycle."""
+    workers.opened(str(train.model_folder(cycle, model_id).resolve()))
+    trained = train.read_card(cycle, model_id)["lineage"]
+    cycle.lake.get("vocabulary", trained["vocabulary"]["key"])
+    if trained["features_sha"] != sha256_json(features(cycle.contract)):
+        raise ValueError("the contract's fields are not those it was trained on")
+
+
+def calibrator_of(cycle: Cycle, model_id: str, source: str) -> dict[str, float]:
+    """A champion brings the calibrator it was published with; the prior gets tonight's."""
+    return train.read_card(cycle, model_id)["calibrator"] if source == "model" else serving_calibrator(cycle, model_id)
 
 
 def pairs(cycle: Cycle, spark: SparkSession) -> DataFrame:
@@ -120,8 +146,7 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     keep = encode.keys(contract)
     values = encode.values(pairs(cycle, spark), contract, cycle.periods, tables, card["lineage"]["base_rate"], keep)
     coded = encode.encoded(values, vocabulary)
-    # A champion brings the calibrator it was published with; the prior, tonight's.
-    calibrator = card["calibrator"] if source == "model" else serving_calibrator(cycle, model_id)
+    calibrator = calibrator_of(cycle, model_id, source)
     scored = _scored(coded, folder, vocabulary, Calibrator(**calibrator))
     order = [F.desc("raw_score"), "candidate_id", "entity_id"]
     ranked = scored.withColumn(

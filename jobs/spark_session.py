@@ -22,6 +22,8 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     java_home()  # finds or makes one and sets JAVA_HOME
     logging.getLogger("py4j").setLevel(logging.WARNING)
+    # Spark's own JSON copy of an error that is raised anyway.
+    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
     builder = SparkSession.builder.appName("fieldmart")
     settings = {
         "spark.ui.enabled": "false",

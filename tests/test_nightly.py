@@ -240,6 +240,18 @@ def test_damaged_champion_falls_back_to_the_prior_and_says_so(own_night):
     assert score.serving_model(own_night.cycle)[1] == "prior"
 
 
+def test_champion_of_other_features_falls_back_to_the_prior(own_night):
+    assert score.serving_model(own_night.cycle)[1] == "model"
+    own_night.cycle.contract = own_night.cycle.contract.model_copy(update={"history_smoothing": 5.0})
+    assert score.serving_model(own_night.cycle)[1] == "prior"
+
+
+def test_calibration_windows_end_before_the_period_they_serve(night):
+    windows = evaluate.calibration_windows(night.cycle)
+    scoring = night.cycle.periods.scoring
+    assert windows == {target: [target - 1] for target in range(scoring - 3, scoring + 1)}
+
+
 def test_release_carries_every_mart_as_parquet(night, mart):
     names = {
         row[0] for row in mart.execute("select table_name from duckdb_tables() where schema_name = 'main'").fetchall()

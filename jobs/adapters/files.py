@@ -7,6 +7,8 @@ to the contract's types; a value that does not convert becomes null and is repor
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -23,16 +25,26 @@ SPARK_TYPES = {
 PURCHASE_TYPES = {"basket_id": "string", "purchase_time": "timestamp"}
 
 
-def tables(spark: SparkSession, contract: Contract, periods: Periods) -> dict[str, DataFrame]:
-    """exposures, and purchases, entities, candidates, as seen at the start of the scoring period."""
+def tables(
+    spark: SparkSession, contract: Contract, periods: Periods, check: Callable[[DataFrame, Contract], None]
+) -> dict[str, DataFrame]:
+    """exposures, and purchases, entities, candidates, as seen at the start of the scoring period.
+
+    `check` refuses exposures whose columns are not the contract's, before anything is done with them.
+    """
     source = contract.source
     # A row without a time is not thrown away here: the quarantine says what became of it.
     time = F.col(contract.exposure_time)
     before = time.isNull() | (time < F.lit(periods.data_through))
-    exposures = _read(spark, str(source.exposures), contract).where(before)
+    raw = _read(spark, str(source.exposures), contract)
+    check(raw, contract)
+    exposures = raw.where(before)
     # A conversion that has not happened yet at DATE is not known, nor is what it was worth.
+    value_type = raw.schema[contract.value].dataType
     known = F.col(contract.conversion_time) < F.lit(periods.data_through)
-    exposures = exposures.withColumn(contract.value, F.when(known, F.col(contract.value)).otherwise(F.lit(0.0)))
+    exposures = exposures.withColumn(
+        contract.value, F.when(known, F.col(contract.value)).otherwise(F.lit(0).cast(value_type))
+    )
     exposures = exposures.withColumn(contract.conversion_time, F.when(known, F.col(contract.conversion_time)))
     found = {"exposures": exposures}
     if source.purchases:
@@ -58,10 +70,13 @@ def _latest(rows: DataFrame, keys: tuple[str, ...], time: str) -> DataFrame:
 
 
 def _read(spark: SparkSession, path: str, contract: Contract) -> DataFrame:
-    if not path.endswith(".csv"):
-        return spark.read.parquet(path)
-    raw = spark.read.csv(path, header=True, inferSchema=False, mode="FAILFAST", enforceSchema=False)
     types = {name: SPARK_TYPES[column.type] for name, column in contract.columns.items()} | PURCHASE_TYPES
+    if not path.endswith(".csv"):
+        found = spark.read.parquet(path)
+        # Nanoseconds arrive as integers (jobs/spark_session.py).
+        nanos = [c for c, kind in found.dtypes if kind == "bigint" and types.get(c) == "timestamp"]
+        return found.withColumns({c: F.timestamp_micros(F.expr(f"`{c}` div 1000")) for c in nanos})
+    raw = spark.read.csv(path, header=True, inferSchema=False, enforceSchema=False)
     return raw.select(
         *(F.expr(f"try_cast(`{c}` as {types[c]})").alias(c) if c in types else F.col(c) for c in raw.columns)
     )
