@@ -20,10 +20,8 @@ KNOWN_AT = ("static", "planned", "history")
 
 
 # Columns that jobs add themselves.
-RESERVED = frozenset(
-    ("kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status")
-    + ("entity_id", "candidate_id", "match_id")
-)
+RESERVED = {"kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status"}
+RESERVED |= {"entity_id", "candidate_id", "match_id"}
 
 
 class ContractError(ValueError):

@@ -211,3 +211,13 @@ def test_part_is_what_a_data_set_depends_on(tmp_path: Path) -> None:
 def test_a_loaded_contract_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(PROMO).top_n = 3
+
+
+@pytest.mark.parametrize("name", ["split", "reason", "f_price"])
+def test_a_column_may_not_have_a_name_that_jobs_use(tmp_path, name):
+    raw = yaml.safe_load((CONF / "promo.yml").read_text())
+    raw["columns"][name] = {"type": "string"}
+    path = tmp_path / "named.yml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ContractError, match=rf"columns: '{name}' is a name that jobs use themselves"):
+        load(path)
