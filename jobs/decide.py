@@ -12,9 +12,9 @@ from pyspark.sql import SparkSession
 
 from jobs import decision_log, train, warehouse
 from jobs import gate as gates
+from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
 from jobs.durable import sync_tree
-from jobs.evaluate import serving_calibrator
 from jobs.lake import LakeError, sha256_json
 from jobs.releases import open_building
 

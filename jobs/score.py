@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from ffm_udf import workers
 from ffm_udf.calibration import Calibrator
 from jobs import decision_log, encode, facts, train
+from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
-from jobs.evaluate import serving_calibrator
 from jobs.lake import Dataset, LakeError, sha256_json
 from jobs.lineage import features
 

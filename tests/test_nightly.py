@@ -14,7 +14,7 @@ from conftest import Night
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ffm_udf import calibration, workers
-from jobs import cli, decision_log, evaluate, nightly, releases, score, train
+from jobs import calibrators, cli, decision_log, nightly, releases, score, train
 
 WEEK = 12
 
@@ -128,7 +128,7 @@ def test_predictions_are_calibrated_on_the_periods_just_before_each_period(night
 def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period(night):
     card = train.read_card(night.cycle, decision_log.champion(night.cycle.warehouse, "small"))
     candidate = decision_log.entries(night.cycle.warehouse)[0].payload["model_id"]
-    assert card["calibrator"] == evaluate.serving_calibrator(night.cycle, candidate)
+    assert card["calibrator"] == calibrators.serving_calibrator(night.cycle, candidate)
 
 
 def test_every_entity_has_every_candidate_of_its_store_once(night):
@@ -247,7 +247,7 @@ def test_champion_of_other_features_falls_back_to_the_prior(own_night):
 
 
 def test_calibration_windows_end_before_the_period_they_serve(night):
-    windows = evaluate.calibration_windows(night.cycle)
+    windows = calibrators.calibration_windows(night.cycle)
     scoring = night.cycle.periods.scoring
     assert windows == {target: [target - 1] for target in range(scoring - 3, scoring + 1)}
 
