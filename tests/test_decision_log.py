@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,19 +138,22 @@ def test_a_write_that_fails_halfway_leaves_the_chain(three: Path, monkeypatch: p
     decision_log.verify(three)
 
 
-def _append_many(warehouse: str, name: str) -> None:
-    for number in range(25):
-        decision_log.append(Path(warehouse), "publish", {"release_id": f"{name}{number}"})
+APPEND_MANY = """
+import sys
+from pathlib import Path
+from jobs import decision_log
+for number in range(25):
+    decision_log.append(Path(sys.argv[1]), "publish", {"release_id": f"{sys.argv[2]}{number}"})
+"""
 
 
 def test_writers_in_two_processes_keep_one_chain(tmp_path: Path) -> None:
-    other = multiprocessing.get_context("spawn").Process(target=_append_many, args=(str(tmp_path), "a"))
-    other.start()
+    other = subprocess.Popen([sys.executable, "-c", APPEND_MANY, str(tmp_path), "a"])
     while not decision_log.entries(tmp_path):  # until the other one is under way
-        assert other.exitcode is None
-    _append_many(str(tmp_path), "b")
-    other.join()
-    assert other.exitcode == 0
+        assert other.poll() is None
+    for number in range(25):
+        decision_log.append(tmp_path, "publish", {"release_id": f"b{number}"})
+    assert other.wait() == 0
     found = [entry.payload["release_id"] for entry in decision_log.entries(tmp_path)]
     assert sorted(found) == sorted(f"{name}{number}" for name in "ab" for number in range(25))
     assert [name for name in found if name[0] == "a"] == [f"a{number}" for number in range(25)]
