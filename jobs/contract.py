@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationError, field_validator, model_validator
 
-# What may be known about a row when it is scored. "outcome" exists so that refusing it can say why.
+# What may be known about a row when it is scored; anything else is refused.
 KNOWN_AT = ("static", "planned", "history")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from conftest import Night
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ffm_udf import calibration, workers
@@ -259,4 +258,3 @@ def test_release_carries_every_mart_as_parquet(night, mart):
     exported = {path.stem for path in (night.release.folder / "marts").glob("*.parquet")}
     assert names == exported
     assert {"fct_accuracy_cost_by_k", "fct_entity_scores", "fct_decisions"} <= names
-    assert isinstance(night, Night)
