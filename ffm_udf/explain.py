@@ -10,8 +10,8 @@ import numpy as np
 class Explanation:
     """logit = bias + sum of linear + sum of pairs, all float64.
 
-    linear [n_fields]: term of each field's features. pairs [n_fields, n_fields]: term of each pair of fields, above the
-    diagonal (on it: several features of one field).
+    bias: the constant term (see Weights.constant). linear [n_fields]: term of each field's features. pairs [n_fields,
+    n_fields]: term of each pair of fields, above the diagonal (on it: several features of one field).
     """
 
     logit: float
@@ -34,5 +34,5 @@ def explain(weights, row, settings):
             f, g = row.field[p], row.field[q]
             v, w = vectors[row.feature[p], g].astype(np.float64), vectors[row.feature[q], f].astype(np.float64)
             pairs[min(f, g), max(f, g)] += scale * float(v @ w) * value[p] * value[q]
-    bias = float(weights.bias[0, 0]) if settings.bias else 0.0
+    bias = float(weights.constant(settings))
     return Explanation(bias + float(linear.sum()) + float(pairs.sum()), bias, linear, pairs)

@@ -29,9 +29,10 @@ from numba.core import types
 from ffm_udf.layout import LANES
 from ffm_udf.simd import load, multiply_add, prefetch, store, total, update, zeros
 
-Settings = namedtuple("Settings", "eta l2 k normalize linear bias")
+# The kernels do not look at `offset`: Weights.constant adds it to the bias that they are given for scoring.
+Settings = namedtuple("Settings", "eta l2 k normalize linear bias offset", defaults=(np.float32(0.0),))
 Block = namedtuple("Block", "stride sum_offset")
-SETTINGS = types.NamedTuple([types.float32, types.float32, types.int64] + [types.boolean] * 3, Settings)
+SETTINGS = types.NamedTuple([types.float32, types.float32, types.int64, *[types.boolean] * 3, types.float32], Settings)
 BLOCK = types.NamedUniTuple(types.int64, 2, Block)
 AHEAD, FAR_AHEAD = 3, 16  # rows: weights are asked for so long before their use, ids and labels of shuffled rows longer
 SOURCES = ("simd.py", "layout.py", "kernels.py", "sparse_kernels.py")

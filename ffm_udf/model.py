@@ -11,7 +11,7 @@ from ffm_udf.explain import Explanation, explain
 from ffm_udf.kernels import Settings
 from ffm_udf.layout import Layout
 from ffm_udf.rows import FieldRows, checked_labels, checked_rows, checked_weights, extent
-from ffm_udf.training import check_training_memory, train
+from ffm_udf.training import check_training_memory, kept_rows, train
 from ffm_udf.weights import Weights, mean_logloss
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -32,12 +32,16 @@ class FFM:
     start: (low, high), the first latent weights are U(low, high) / sqrt(k); None takes what measured best on planted
     data, START_WITH_LINEAR or START_WITHOUT.
     keep_before_best: also keep the epoch before the best one, to start the next day from (`before_best`).
+    negative_rate: share of the rows with y = 0 that is trained on, in (0, 1]; those with y = 1 all are. Which ones
+    follows from the seed. Odds learned this way are 1 / rate too high, so log(rate) is added to every logit, in
+    training (valid_logloss) as after it: q = p / (p + (1 - p) / rate), He et al., ADKDD 2014, section 6.3.
 
     Unknown values: an id is a column of the model. Whoever encodes gives every field an id for values it does not know,
     trained from rare ones; an id without training rows keeps the mean first weights, so nothing scores at random.
 
-    After `fit`: history_ (one dict per epoch: epoch, train_logloss before each row's own step, valid_logloss, seconds,
-    rows_per_s), best_epoch_, compile_seconds_ (not part of the seconds), n_parameters_, nbytes_.
+    After `fit`: history_ (one dict per epoch: epoch, train_logloss of the rows trained on, uncorrected and before each
+    row's own step, valid_logloss, seconds, rows_per_s of the rows trained on), best_epoch_, compile_seconds_ (not part
+    of the seconds), n_parameters_, nbytes_.
     """
 
     k: int = 4
@@ -52,6 +56,7 @@ class FFM:
     sums: str = "vector"
     start: tuple[float, float] | None = None
     keep_before_best: bool = False
+    negative_rate: float = 1.0
 
     def __post_init__(self):
         if self.start is not None:
@@ -64,6 +69,7 @@ class FFM:
             ("patience", self.patience is None or (_is_integer(self.patience) and self.patience >= 1), "None or >= 1"),
             ("seed", _is_integer(self.seed) and self.seed >= 0, "an integer of at least 0"),
             ("sums", self.sums in ("vector", "weight"), '"vector" or "weight"'),
+            ("negative_rate", 0.0 < self.negative_rate <= 1.0, "in (0, 1]"),
             ("start", self.start is None or _is_range(self.start), "None or two finite numbers, low <= high"),
         )
         for name, holds, rule in rules:
@@ -76,7 +82,8 @@ class FFM:
         X: int32 [n, n_fields] of feature ids in 0..n_features - 1 (column f is field f), or FieldRows. Memory-mapped
         arrays are read in place. y: 0 or 1, [n]. eval_set: (X, y) for early stopping. sample_weight: [n], multiplies
         each row's loss. n_features, n_fields: sizes of the model, by default what X, eval_set and init need. init: a
-        fitted model of the same k and fields to start from, with its sums if it has them; features it lacks start new.
+        fitted model of the same k, fields and negative_rate to start from, with its sums if it has them; features it
+        lacks start new (see `renumbered` where ids have changed).
 
         Raises ValueError for bad input, MemoryError if the model does not fit, FloatingPointError if training
         diverges; the model is then unchanged. Warns if y has one class only.
@@ -91,16 +98,24 @@ class FFM:
         layout = self._layout(rows, valid, n_fields, n_features, init)
         stopping = valid is not None and self.patience is not None
         check_training_memory(layout, len(rows), int(stopping) + 2 * int(self.keep_before_best))
+        kept = self._kept(labels)
         low, high = self._start()
         weights = Weights.start(layout, low, high, self.seed)
-        weights.level_unseen(rows, low, high)
+        weights.level_unseen(rows, kept, low, high)
         if init is not None:
             weights.copy_from(init.weights_)
-        done = train(weights, rows, labels, importance, valid, self._settings(), self.epochs, self.patience, self.seed,
-                     self.keep_before_best)  # fmt: skip
+        done = train(weights, rows, labels, importance, kept, valid, self._settings(), self.epochs, self.patience,
+                     self.seed, self.keep_before_best)  # fmt: skip
         self.weights_, self.history_, self.best_epoch_ = done.weights, done.history, done.best_epoch
         self.compile_seconds_, self._before_best, self.half_loss_ = done.compile_seconds, done.before_best, None
         return self
+
+    def _kept(self, labels):
+        kept, positives = kept_rows(labels, self.negative_rate, self.seed), int(np.count_nonzero(labels))
+        if len(kept) == positives < len(labels):
+            lost = f"none of {len(labels) - positives} negatives (seed {self.seed})"
+            raise ValueError(f"negative_rate={self.negative_rate} keeps {lost}")
+        return kept
 
     def _layout(self, rows, valid, n_fields, n_features, init):
         parts = {"X": rows} if valid is None else {"X": rows, "eval_set X": valid[0]}
@@ -112,6 +127,9 @@ class FFM:
             old = init.fitted_weights().layout
             if old.k != self.k or old.sums not in (self.sums, None):
                 raise ValueError(f"init must have k={self.k} and sums={self.sums}, got k={old.k} and sums={old.sums}")
+            if init.negative_rate != self.negative_rate:
+                rates = f"negative_rate={self.negative_rate}, got {init.negative_rate}"
+                raise ValueError(f"init must have {rates}: its bias belongs to another share of negatives")
             if fields > old.n_fields or (n_fields or old.n_fields) != old.n_fields:
                 raise ValueError(f"init has {old.n_fields} fields, but the rows have {fields}")
             if n_features is not None and n_features < old.n_features:
@@ -125,8 +143,8 @@ class FFM:
         return self.start or (START_WITH_LINEAR if self.linear else START_WITHOUT)
 
     def _settings(self):
-        eta, l2 = np.float32(self.eta), np.float32(self.l2)
-        return Settings(eta, l2, int(self.k), bool(self.normalize), bool(self.linear), bool(self.bias))
+        eta, l2, offset = np.float32(self.eta), np.float32(self.l2), np.float32(math.log(self.negative_rate))
+        return Settings(eta, l2, int(self.k), bool(self.normalize), bool(self.linear), bool(self.bias), offset)
 
     def fitted_weights(self):
         """The weights; raises ValueError before `fit`."""
@@ -157,7 +175,7 @@ class FFM:
         return p
 
     def explain(self, x) -> Explanation:
-        """Bias, linear and field-pair terms of one row (dense [n_fields] or FieldRows of one row); they sum to its
+        """Constant, linear and field-pair terms of one row (dense [n_fields] or FieldRows of one row); they sum to its
         logit."""
         row = self._checked(x if isinstance(x, FieldRows) else np.atleast_2d(x), "error")
         if len(row) != 1:
@@ -193,6 +211,22 @@ class FFM:
         if getattr(self, "_before_best", None) is None:
             raise ValueError("the epoch before the best was not kept: fit with keep_before_best=True")
         return self._with(self._before_best)
+
+    def renumbered(self, old_ids, fallback=None):
+        """The same model for other feature ids: its feature j is feature old_ids[j] of this one, AdaGrad sums included.
+
+        Vocabularies are made anew every day; a warm start goes through here: `fit(init=yesterday.renumbered(old_ids))`.
+        old_ids: integers [features of the new model], -1 for a value that this model does not know. Such a feature
+        begins with the weights of feature fallback[j] (integers of the same length: the id for unknown values of its
+        field), which is what it would have scored with, and with fresh sums, so that it learns fast; without a
+        fallback (None or -1) with the mean of the first weights. Raises ValueError for an id that is not there.
+        """
+        layout = self.fitted_weights().layout
+        ids = _checked_ids(old_ids, "old_ids", layout.n_features)
+        other = np.full(len(ids), -1) if fallback is None else _checked_ids(fallback, "fallback", layout.n_features)
+        if len(other) != len(ids):
+            raise ValueError(f"fallback must have an id for each of the {len(ids)} old_ids, got {len(other)}")
+        return self._with(self.weights_.renumbered(ids, other, sum(self._start()) / 2 / math.sqrt(self.k)))
 
     def _with(self, weights):
         """A fitted model of the same parameters and history with other weights."""
@@ -231,9 +265,12 @@ class FFM:
         return model
 
     def to_libffm(self, path):
-        """Writes libffm's text model format. Raises ValueError if the model has linear or bias terms."""
+        """Writes libffm's text model format. Raises ValueError if the model has linear or bias terms, or a correction
+        for negative downsampling, which libffm has no place for."""
         if self.linear or self.bias:
             raise ValueError(f"libffm has no linear and no bias terms, got linear={self.linear} and bias={self.bias}")
+        if self.negative_rate != 1.0:
+            raise ValueError(f"libffm cannot correct for downsampling, got negative_rate={self.negative_rate}, not 1")
         libffm.write_model(self.fitted_weights().vectors, self.normalize, path)
 
     @classmethod
@@ -255,6 +292,18 @@ class FFM:
 
 def _is_integer(value):
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _checked_ids(ids, name, n_features):
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers of one dimension, got {ids.dtype} {ids.shape}")
+    ids = ids.astype(np.int64)
+    wrong = (ids < -1) | (ids >= n_features)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(f"{name} must be in -1..{n_features - 1}, got {ids[place]} (feature {place})")
+    return ids
 
 
 def _is_range(pair):

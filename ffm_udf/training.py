@@ -10,9 +10,10 @@ from ffm_udf import kernels, sparse_kernels
 from ffm_udf.layout import empty_blocks
 from ffm_udf.memory import check_memory
 from ffm_udf.rows import FieldRows
-from ffm_udf.weights import Weights, mean_logloss
+from ffm_udf.weights import ROWS_AT_ONCE, Weights, mean_logloss
 
 DIVERGED = 4.0  # times the logloss of a constant prediction
+DOWNSAMPLING = 1  # names the stream of draws beside those of the first weights and the row orders
 
 
 @dataclass
@@ -25,6 +26,18 @@ class Training:
     best_epoch: int
     before_best: Weights | None
     compile_seconds: float
+
+
+def kept_rows(y, negative_rate, seed):
+    """Numbers of the rows to train on, int32, ascending: all with y = 1, and those with y = 0 at `negative_rate`."""
+    if negative_rate == 1.0:
+        return np.arange(len(y), dtype=np.int32)
+    draw, parts = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(DOWNSAMPLING,))), []
+    for begin in range(0, len(y), ROWS_AT_ONCE):
+        part = y[begin : begin + ROWS_AT_ONCE]
+        keep = (draw.random(len(part)) < negative_rate) | (part == 1)
+        parts.append(np.flatnonzero(keep).astype(np.int32) + np.int32(begin))
+    return np.concatenate(parts)
 
 
 def training_bytes(layout, n_rows, copies):
@@ -44,7 +57,9 @@ def check_training_memory(layout, n_rows, copies):
 def train_epoch(weights, rows, y, importance, order, settings):
     """One AdaGrad pass over checked rows in `order` (int32 row numbers); updates `weights` in place.
 
-    Returns the mean logloss, weighted by `importance` (float32 [n], or empty for all 1), of each row before its step.
+    Nothing but `weights` goes from one row to the next: passes over the parts of an order, one after the other, are the
+    pass over the whole, bit for bit. Returns the mean logloss, weighted by `importance` (float32 [n], or empty for all
+    1), of each row before its step.
     """
     layout = weights.layout
     state = weights.blocks, weights.linear, weights.bias
@@ -82,22 +97,23 @@ def constant_logloss(y, importance):
     return -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
 
 
-def train(weights, rows, y, importance, valid, settings, epochs, patience, seed, keep_before_best):
-    """Trains `weights` in place for at most `epochs` epochs; see `FFM.fit`.
+def train(weights, rows, y, importance, kept, valid, settings, epochs, patience, seed, keep_before_best):
+    """Trains `weights` in place on the rows `kept` for at most `epochs` epochs; see `FFM.fit`.
 
     `valid` is (rows, y) or None. Raises FloatingPointError if the loss is not finite or far above that of a constant.
     """
     compile_seconds = compile_for(weights.layout, rows)
     if valid is not None:
         compile_seconds += compile_for(weights.layout, valid[0])
-    limit = DIVERGED * max(constant_logloss(y, importance), np.log(2.0))
-    numbers = np.arange(len(rows), dtype=np.int32)
+    trained = slice(None) if len(kept) == len(y) else kept  # no copy where every row is trained on
+    mass = importance[trained] if len(importance) else importance
+    limit = DIVERGED * max(constant_logloss(y[trained], mass), np.log(2.0))
     stopping = valid is not None and patience is not None
     history, best_epoch, best_loss, best, before_best = [], 0, np.inf, weights, None
     previous = weights.copy() if keep_before_best else None
     for epoch in range(1, epochs + 1):
         began = time.perf_counter()
-        order = np.random.default_rng([seed, epoch]).permutation(numbers)
+        order = np.random.default_rng([seed, epoch]).permutation(kept)
         loss = train_epoch(weights, rows, y, importance, order, settings)
         seconds = time.perf_counter() - began
         valid_loss = None if valid is None else mean_logloss(weights.logits(valid[0], settings), valid[1])
@@ -107,7 +123,7 @@ def train(weights, rows, y, importance, valid, settings, epochs, patience, seed,
                 f"eta={settings.eta:.4g}; use a smaller eta"
             )
         entry = {"epoch": epoch, "train_logloss": loss, "valid_logloss": valid_loss, "seconds": seconds}
-        history.append(entry | {"rows_per_s": len(rows) / seconds})
+        history.append(entry | {"rows_per_s": len(kept) / seconds})
         snapshot = weights.copy() if keep_before_best else None
         if patience is None or valid_loss is None or valid_loss < best_loss:
             best_epoch, best_loss, before_best = epoch, valid_loss, previous

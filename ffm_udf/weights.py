@@ -9,7 +9,7 @@ from ffm_udf.layout import Layout, empty_blocks
 from ffm_udf.rows import FieldRows
 from ffm_udf.sparse_kernels import sparse_scorer
 
-ROWS_AT_ONCE = 1 << 20  # rows seen at once when marking features
+ROWS_AT_ONCE = 1 << 18  # rows looked at together
 
 
 @dataclass
@@ -52,12 +52,19 @@ class Weights:
         blocks[:] = self.blocks
         return Weights(self.layout, blocks, self.linear.copy(), self.bias.copy())
 
-    def level_unseen(self, rows, low, high):
-        """Gives features without a row the mean of the first weights: never trained, they would score at random."""
+    def level_unseen(self, rows, kept, low, high):
+        """Gives features that no row of `kept` (row numbers, ascending) has the mean of the first weights: never
+        trained, they would score at random."""
         seen = np.zeros(self.layout.n_features, bool)
-        ids = rows.feature if isinstance(rows, FieldRows) else rows
-        for first in range(0, len(ids), ROWS_AT_ONCE):
-            seen[ids[first : first + ROWS_AT_ONCE]] = True
+        for first in range(0, len(kept), ROWS_AT_ONCE):
+            part = kept[first : first + ROWS_AT_ONCE]
+            if isinstance(rows, FieldRows):
+                chosen = np.zeros(int(part[-1]) - int(part[0]) + 1, bool)
+                chosen[part - part[0]] = True
+                bounds = rows.indptr[part[0] : int(part[-1]) + 2]
+                seen[rows.feature[bounds[0] : bounds[-1]][np.repeat(chosen, np.diff(bounds))]] = True
+            else:
+                seen[rows[part]] = True
         self.vectors[~seen] = (low + high) / 2 / np.sqrt(self.layout.k)
 
     def copy_from(self, other):
@@ -69,6 +76,21 @@ class Weights:
         if theirs.sums is not None:
             self.table[:n, mine.weights_width :] = other.table[:, theirs.weights_width :]
 
+    def renumbered(self, old_ids, fallback, start):
+        """New weights whose feature j is feature old_ids[j], sums included. Where that is -1, feature j begins with the
+        weights of feature fallback[j], or where that is -1 too with all latent weights at `start`; its sums are new."""
+        layout, n = replace(self.layout, n_features=len(old_ids)), len(old_ids)
+        source = np.where(old_ids < 0, fallback, old_ids)
+        blocks, width = empty_blocks(n * layout.stride, self.blocks.dtype), layout.weights_width
+        found = Weights(layout, blocks, np.take(self.linear, source, axis=0, mode="wrap"), self.bias.copy())
+        np.take(self.table, source, axis=0, out=found.table, mode="wrap")  # -1 takes any: it is filled below
+        found.table[old_ids < 0, width:] = 1.0
+        found.linear[old_ids < 0, 1:] = 1.0
+        found.table[source < 0, :width] = 0.0
+        found.vectors[source < 0] = start
+        found.linear[source < 0, 0] = 0.0
+        return found
+
     def scoring(self, dtype=np.float32):
         """Contiguous weights without sums, stored as float32 or float16."""
         layout = replace(self.layout, sums=None)
@@ -76,8 +98,15 @@ class Weights:
         blocks.reshape(layout.n_features, layout.stride)[:] = self.table[:, : layout.weights_width]
         return Weights(layout, blocks, self.linear[:, :1].copy(), self.bias[:, :1].copy())
 
+    def constant(self, settings):
+        """The term that every logit has, float32: the bias, if the model has one, plus the correction for negative
+        downsampling. Whoever computes logits from the weights takes the constant from here: there is no other place."""
+        return (self.bias[0, 0] if settings.bias else np.float32(0.0)) + np.float32(settings.offset)
+
     def logits(self, rows, settings):
         """Logits of checked rows, float32 [n]."""
+        bias = np.full((1, 1), self.constant(settings), np.float32)
+        settings = settings._replace(bias=True)
         half = self.blocks.dtype == np.float16
         storage = "float16" if half else "float32"
         blocks = self.blocks.view(np.uint16) if half else self.blocks
@@ -85,11 +114,11 @@ class Weights:
         if isinstance(rows, FieldRows):
             kernel = sparse_scorer(self.layout.width, storage)
             columns = rows.indptr, rows.field, rows.feature, rows.value
-            kernel(*columns, settings, self.block, blocks, self.linear, self.bias, logits)
+            kernel(*columns, settings, self.block, blocks, self.linear, bias, logits)
         else:
             kernel = dense_scorer(self.layout.width, storage)
             offsets = np.zeros(self.layout.n_fields, np.int64)
-            kernel(rows, settings, self.block, blocks, self.linear, self.bias, offsets, logits)
+            kernel(rows, settings, self.block, blocks, self.linear, bias, offsets, logits)
         return logits
 
 

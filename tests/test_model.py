@@ -13,6 +13,7 @@ from ffm_udf import FFM, FieldRows
 from ffm_udf.layout import Layout
 from ffm_udf.rows import NO_WEIGHT, checked_labels
 from ffm_udf.training import train_epoch, training_bytes
+from ffm_udf.weights import Weights
 
 N_FIELDS, PER_FIELD = 6, 15
 N_FEATURES = N_FIELDS * PER_FIELD
@@ -183,6 +184,122 @@ def test_warm_start_needs_fewer_epochs_and_takes_new_features(fitted, tmp_path):
     assert grown.weights_.layout.n_features == N_FEATURES + 5
 
 
+def renamed(seed):
+    """The vocabulary of another day: old id of each new id."""
+    return np.random.default_rng(seed).permutation(N_FEATURES)
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_a_renumbered_model_scores_renumbered_rows_to_the_same_bits(fitted, tmp_path, state):
+    fitted.save(tmp_path / "model", state=state)
+    old_ids = renamed(5)
+    new_ids = np.argsort(old_ids).astype(np.int32)  # of each old id
+    moved = FFM.load(tmp_path / "model").renumbered(old_ids)
+    np.testing.assert_array_equal(moved.decision_function(new_ids[XV]), fitted.decision_function(XV))
+
+
+def test_training_goes_on_from_a_renumbered_model_as_from_the_old_one(fitted, tmp_path):
+    """Sums move with their features: the same rows in the same order under other ids give the same model, to the bit,
+    where the seeds are the same."""
+    fitted.before_best().save(tmp_path / "state", state=True)
+    init, old_ids = FFM.load(tmp_path / "state"), renamed(5)
+    new_ids = np.argsort(old_ids).astype(np.int32)
+    settings = {"k": 4, "epochs": 1, "patience": None}
+    old = FFM(**settings).fit(X, Y, init=init)
+    new = FFM(**settings).fit(new_ids[X], Y, init=init.renumbered(old_ids))
+    np.testing.assert_array_equal(new.decision_function(new_ids[XV]), old.decision_function(XV))
+    np.testing.assert_array_equal(new.weights_.table[new_ids], old.weights_.table)
+
+
+def test_new_features_begin_as_their_fallback_with_fresh_sums(fitted):
+    """Feature 0 is known, 1 starts as old feature 7, 2 as one never trained: the mean of U(.15, .45) / sqrt(4)."""
+    old, new = fitted.weights_, fitted.renumbered([3, -1, -1], [-1, 7, -1]).weights_
+    width = old.layout.weights_width
+    np.testing.assert_array_equal(new.table[0], old.table[3])
+    np.testing.assert_array_equal(new.linear[0], old.linear[3])
+    np.testing.assert_array_equal(new.table[1, :width], old.table[7, :width])
+    np.testing.assert_array_equal(new.linear[1], [old.linear[7, 0], 1.0])
+    np.testing.assert_allclose(new.vectors[2], 0.15, rtol=1e-6)
+    np.testing.assert_array_equal(new.linear[2], [0.0, 1.0])
+    np.testing.assert_array_equal(new.table[1:, width:], 1.0)
+    np.testing.assert_array_equal(new.bias, old.bias)
+
+
+def test_a_new_value_of_a_field_scores_like_its_unknown_value(fitted):
+    unknown = np.arange(N_FIELDS) * PER_FIELD  # say the first id of each field
+    ids = np.append(np.arange(N_FEATURES), np.full(N_FIELDS, -1))
+    grown = fitted.renumbered(ids, np.append(np.full(N_FEATURES, -1), unknown))
+    rows, before = XV[:50].copy(), XV[:50].copy()
+    rows[:, 2], before[:, 2] = N_FEATURES + 2, unknown[2]
+    np.testing.assert_array_equal(grown.decision_function(rows), fitted.decision_function(before))
+
+
+@pytest.mark.parametrize(
+    ("old_ids", "fallback", "message"),
+    [
+        ([0, 90], None, r"old_ids must be in -1\.\.89, got 90 \(feature 1\)"),
+        ([0, -2], None, r"old_ids must be in -1\.\.89, got -2 \(feature 1\)"),
+        ([0.0], None, r"old_ids must be integers of one dimension, got float64 \(1,\)"),
+        ([-1, 0], [90, -1], r"fallback must be in -1\.\.89, got 90 \(feature 0\)"),
+        ([-1, 0], [1], "fallback must have an id for each of the 2 old_ids, got 1"),
+    ],
+)
+def test_unfit_renumberings_are_refused(fitted, old_ids, fallback, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.renumbered(old_ids, fallback)
+
+
+def test_a_pre_mature_warm_start_needs_fewer_epochs_after_a_drift(tmp_path):
+    """The next day: ids are sorted anew, and 10 % of the rows have one of five new values in field 3 and the toss of a
+    coin as their label. Started from the epoch before yesterday's best, saved and loaded, the model is within 0.1 % of
+    the cold start's best loss sooner than the cold start is."""
+    n = 20_000
+    rows, labels = planted(n, 11)
+    yesterday = FFM(k=4, epochs=40, eta=0.1, keep_before_best=True).fit(rows, labels, eval_set=(XV, YV))
+    yesterday.before_best().save(tmp_path / "state", state=True)
+
+    old_ids = np.append(renamed(6), np.full(5, -1))
+    new_ids = np.argsort(old_ids[:N_FEATURES]).astype(np.int32)
+    rng = np.random.default_rng(12)
+    days = {}
+    for part, (seed, size) in {"train": (13, n), "valid": (14, 5000)}.items():
+        fresh, y = planted(size, seed)
+        other = rng.random(size) < 0.1
+        moved = new_ids[fresh]
+        moved[other, 3] = N_FEATURES + rng.integers(0, 5, other.sum())
+        days[part] = moved, np.where(other, rng.random(size) < 0.5, y).astype(np.int8)
+    unknown = np.full(N_FEATURES + 5, new_ids.argsort()[3 * PER_FIELD])
+    init = FFM.load(tmp_path / "state").renumbered(old_ids, unknown)
+    cold, warm = (
+        FFM(k=4, epochs=40, eta=0.1).fit(*days["train"], eval_set=days["valid"], init=start) for start in (None, init)
+    )
+    near = 1.001 * min(entry["valid_logloss"] for entry in cold.history_)
+    cold_needs, warm_needs = (
+        next(entry["epoch"] for entry in model.history_ if entry["valid_logloss"] <= near) for model in (cold, warm)
+    )
+    assert warm_needs < cold_needs
+
+
+@pytest.mark.parametrize("k", [1, 4, 16])
+@pytest.mark.parametrize("form", [np.asarray, FieldRows.from_dense])
+def test_passes_over_the_parts_of_an_order_are_the_pass_over_the_whole(form, k):
+    """Mixing synchronises within an epoch: it must not matter to the bits where a pass is cut."""
+    order = np.random.default_rng(3).permutation(np.arange(len(X), dtype=np.int32))
+    rows, labels = form(X), checked_labels(Y, len(Y))
+    settings, found = FFM(k=k)._settings(), []
+    for cuts in ([], [2000], [1, 1717, 3999]):
+        weights = Weights.start(Layout(k, N_FIELDS, N_FEATURES, "vector"), 0.15, 0.45, 0)
+        parts = np.split(order, cuts)
+        losses = [train_epoch(weights, rows, labels, NO_WEIGHT, part, settings) for part in parts]
+        found.append((weights, np.average(losses, weights=[len(part) for part in parts])))
+    (whole, loss), *others = found
+    for weights, mean in others:
+        np.testing.assert_array_equal(weights.blocks, whole.blocks)
+        np.testing.assert_array_equal(weights.linear, whole.linear)
+        np.testing.assert_array_equal(weights.bias, whole.bias)
+        assert mean == pytest.approx(loss, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("parameters", "arguments", "message"),
     [
@@ -312,6 +429,9 @@ def test_no_model_folder(tmp_path):
         ("epochs", 0, "an integer of at least 1"),
         ("patience", 0, "None or >= 1"),
         ("seed", -1, "an integer of at least 0"),
+        ("negative_rate", 0.0, r"in \(0, 1\]"),
+        ("negative_rate", 1.5, r"in \(0, 1\]"),
+        ("negative_rate", float("nan"), r"in \(0, 1\]"),
         ("sums", "feature", '"vector" or "weight"'),
         ("start", (1.0, 0.0), "None or two finite numbers, low <= high"),
     ],
