@@ -38,7 +38,7 @@ LIFT = {7: 1.0, 8: 3 / (1 + 2 * 23 / 42 + 3 / 25), 9: 1 / (1 + 23 / 42 + 9 / 28 
 
 @pytest.fixture
 def prior() -> HierarchicalPrior:
-    return HierarchicalPrior([0, 1], 2, strength=3.0).fit(X, Y, 10)
+    return HierarchicalPrior([0, 1], 2, strength=3.0).fit(X, Y, n_features=10)
 
 
 def test_rates_and_lifts_by_hand(prior: HierarchicalPrior) -> None:
@@ -59,18 +59,18 @@ def test_unknown_entity_and_candidate_score_the_base_rate(prior: HierarchicalPri
 
 
 def test_no_strength_leaves_the_observed_rates() -> None:
-    found = HierarchicalPrior([1], 2, strength=1e-12).fit(X, Y, 10)
+    found = HierarchicalPrior([1], 2, strength=1e-12).fit(X, Y, n_features=10)
     np.testing.assert_allclose(found.rates_[0][4:7], [2 / 3, 0, 0], atol=1e-9)
 
 
 def test_endless_strength_leaves_the_base_rate() -> None:
-    found = HierarchicalPrior([0, 1], 2, strength=1e12).fit(X, Y, 10)
+    found = HierarchicalPrior([0, 1], 2, strength=1e12).fit(X, Y, n_features=10)
     np.testing.assert_allclose(found.rates_, BASE, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("y", "bound"), [(0, -10.0), (1, 10.0)])
 def test_one_class_gives_finite_logits(y: int, bound: float) -> None:
-    found = HierarchicalPrior([0, 1], 2).fit(X, np.full(6, y), 10)
+    found = HierarchicalPrior([0, 1], 2).fit(X, np.full(6, y), n_features=10)
     logits = found.decision_function(X)
     assert np.isfinite(logits).all()
     assert (np.sign(logits) == math.copysign(1, bound)).all()
@@ -80,7 +80,7 @@ def test_one_class_gives_finite_logits(y: int, bound: float) -> None:
 def test_a_rate_times_a_lift_above_one_is_cut_off() -> None:
     # Family 1 always converts, family 0 seldom; household 3 converts with both.
     rows = np.array([[1, 3]] * 50 + [[0, 3]] * 50 + [[0, 2]] * 900, np.int32)
-    found = HierarchicalPrior([0], 1, strength=1.0).fit(rows, np.r_[np.ones(100), np.zeros(900)], 4)
+    found = HierarchicalPrior([0], 1, strength=1.0).fit(rows, np.r_[np.ones(100), np.zeros(900)], n_features=4)
     assert found.rates_[0][1] * found.lift_[3] > 1
     logit = found.decision_function(np.array([[1, 3]], np.int32))[0]
     assert logit == pytest.approx(math.log((1 - 1e-9) / 1e-9), rel=1e-6)
@@ -96,6 +96,33 @@ def test_a_saved_prior_scores_the_same(prior: HierarchicalPrior, tmp_path: Path)
     assert not again.rates_.flags.writeable
 
 
+def test_a_weight_counts_as_that_many_rows() -> None:
+    weighted = HierarchicalPrior([0, 1], 2, 3.0).fit(X, Y, sample_weight=[2, 1, 1, 3, 1, 1], n_features=10)
+    repeated = HierarchicalPrior([0, 1], 2, 3.0).fit(*(np.repeat(a, [2, 1, 1, 3, 1, 1], axis=0) for a in (X, Y)))
+    np.testing.assert_allclose(weighted.rates_, repeated.rates_, rtol=1e-12)
+    np.testing.assert_allclose(weighted.lift_, repeated.lift_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], 2), r"levels must name at least one column of X, got \[\]"),
+        (([0, -1], 2), r"levels must name at least one column of X, got \[0, -1\]"),
+        (([0], -1), "entity must be a column of X, got -1"),
+        (([0], 2, 0.0), r"strength must be positive and finite, got 0\.0"),
+        (([0], 2, math.nan), "strength must be positive and finite, got nan"),
+    ],
+)
+def test_bad_parameters(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HierarchicalPrior(*arguments)
+
+
+def test_a_column_that_x_does_not_have() -> None:
+    with pytest.raises(ValueError, match="levels and entity must be columns of X, got column 3 of 3"):
+        HierarchicalPrior([0, 1], 3).fit(X, Y)
+
+
 rows = st.lists(st.tuples(st.integers(0, 2), st.integers(3, 6), st.integers(7, 9), st.integers(0, 1)), min_size=2)
 
 
@@ -106,7 +133,7 @@ def test_every_rate_lies_between_the_observed_ones_and_every_score_is_a_probabil
 ) -> None:
     *columns, y = np.array(data, np.int32).T
     ids = np.stack(columns, axis=1)
-    found = HierarchicalPrior([0, 1], 2, strength).fit(ids, y, 10)
+    found = HierarchicalPrior([0, 1], 2, strength).fit(ids, y, n_features=10)
     # A shrunk rate is a weighted mean of observed rates, so it is one of 0 and 1 only if they all are.
     assert (found.rates_ >= -1e-12).all()
     assert (found.rates_ <= 1 + 1e-12).all()
