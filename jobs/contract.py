@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationErro
 KNOWN_AT = ("static", "planned", "history")
 
 
+# The tables of sets that the adapter promo makes (`members` of a field).
+PROMO_MEMBERS = ("offer_products",)
+
 # Columns that jobs add themselves.
 RESERVED = {"kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status"}
 RESERVED |= {"entity_id", "candidate_id", "match_id"}
@@ -41,6 +44,7 @@ class Source(_Strict):
     purchases: str | None = None
     entities: str | None = None
     candidates: str | None = None
+    members: dict[str, str] = {}  # path of each table of sets that fields name
 
     @model_validator(mode="after")
     def _files_need_exposures(self) -> Source:
@@ -123,6 +127,8 @@ class FieldRule(_Strict):
     buckets: Annotated[int, Field(ge=2)] = 1024  # of a hashed field
     of: Literal["exposures", "purchases"] | None = None
     measure: Literal["conversion_rate", "basket_rate"] | None = None
+    # The table of what is in the sets whose ids the last column holds: baskets count that hold any of it.
+    members: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> FieldRule:
@@ -143,6 +149,8 @@ class FieldRule(_Strict):
         wanted = {"exposures": "conversion_rate", "purchases": "basket_rate"}
         if self.of and self.measure != wanted[self.of]:
             raise ValueError(f"field {self.name}: measure of {self.of} must be {wanted[self.of]!r}")
+        if self.members and self.of != "purchases":
+            raise ValueError(f"field {self.name}: members needs of: purchases, got {self.of or 'none'}")
         return self
 
 
@@ -169,23 +177,56 @@ class Prior(_Strict):
 
 
 class Training(_Strict):
-    """All that is fixed while k varies."""
+    """The frozen block: all that is the same for every k and seed of a grid."""
 
-    k: Annotated[tuple[Annotated[int, Field(ge=1, le=128)], ...], Field(min_length=1)]
-    seed: int = 1
-    eta: float = 0.1
-    l2: float = 2e-5
+    eta: Annotated[float, Field(gt=0)] = 0.1
+    l2: Annotated[float, Field(ge=0)] = 2e-5
     epochs: Annotated[int, Field(ge=1)] = 15
     patience: Annotated[int, Field(ge=1)] = 2
     linear: bool = True
     bias: bool = True
     normalize: bool = True
+    negative_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the negatives that is trained on
+    window: Annotated[int, Field(ge=1)] | None = None  # last training periods; None: all
+    half_life: Annotated[float, Field(gt=0)] | None = None  # periods after which a row counts half; None: never
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the model itself takes; window and half_life choose and weigh its rows."""
+        return self.model_dump(exclude={"window", "half_life"})
+
+
+class Grid(_Strict):
+    """The models of one kind of night: every k with every seed."""
+
+    k: Annotated[tuple[Annotated[int, Field(ge=1, le=128)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    baselines: tuple[Literal["lr", "lr_cross", "lightgbm", "fm"], ...] = ()  # the prior is always there
 
     @model_validator(mode="after")
-    def _each_k_once(self) -> Training:
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"training.k must name each k once, got {list(self.k)}")
+    def _each_once(self) -> Grid:
+        for name in ("k", "seeds", "baselines"):
+            found = getattr(self, name)
+            if len(set(found)) < len(found):
+                raise ValueError(f"{name} must be named once each, got {list(found)}")
         return self
+
+
+class Grids(_Strict):
+    """Which models the nightly compares, and which the weekly sweep that decides k."""
+
+    nightly: Grid
+    sweep: Grid = Grid(k=(1, 2, 4, 8, 16, 32), seeds=(1, 2, 3, 4, 5), baselines=("lr", "lr_cross", "lightgbm", "fm"))
+
+    @model_validator(mode="after")
+    def _ships(self) -> Grids:
+        if self.shipping_seed not in self.sweep.seeds:
+            raise ValueError(f"sweep.seeds must hold the seed that ships, {self.shipping_seed} (the nightly's first)")
+        return self
+
+    @property
+    def shipping_seed(self) -> int:
+        """The seed that goes live, fixed before anything is trained: the nightly's first."""
+        return self.nightly.seeds[0]
 
 
 class Contract(_Strict):
@@ -213,6 +254,7 @@ class Contract(_Strict):
     slice_min_n: int = 1000
     prior: Prior
     training: Training
+    grid: Grids
     top_n: Annotated[int, Field(ge=1)] = 10
 
     @model_validator(mode="after")
@@ -255,6 +297,36 @@ class Contract(_Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _sets_exist(self) -> Contract:
+        promo = self.source.adapter == "promo"
+        for rule in self.fields:
+            if rule.members is None:
+                continue
+            if not set(self.entity) <= set(rule.columns[:-1]):
+                raise ValueError(
+                    f"field {rule.name}: with members, columns must be those of the entity and, last, the id of the "
+                    f"set, got {list(rule.columns)}"
+                )
+            if promo and rule.members not in PROMO_MEMBERS:
+                made = ", ".join(PROMO_MEMBERS)
+                raise ValueError(f"field {rule.name}: members must be a table of promo ({made}), got {rule.members!r}")
+            if not promo and rule.members not in self.source.members:
+                raise ValueError(
+                    f"source.members.{rule.members} must be a path, since field {rule.name} names it, got none"
+                )
+            if self.sets[rule.members] != rule.columns[-1]:
+                raise ValueError(
+                    f"field {rule.name}: members {rule.members} has the sets of {self.sets[rule.members]}, got "
+                    f"{rule.columns[-1]}"
+                )
+        return self
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """The tables of sets that fields name, each with the column that holds the set's id."""
+        return {rule.members: rule.columns[-1] for rule in reversed(self.fields) if rule.members}
+
     @property
     def field_names(self) -> list[str]:
         return [rule.name for rule in self.fields]
@@ -269,11 +341,16 @@ class Contract(_Strict):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
-def load(path: Path) -> Contract:
-    """The contract in the YAML file `path`; a file that `extends` another one overrides its top-level sections."""
+def load(path: Path, training: dict[str, Any] | None = None) -> Contract:
+    """The contract in the YAML file `path`; a file that `extends` another one overrides its top-level sections.
+
+    `training` (from the command line) overrides single values of that section.
+    """
     raw = _read(path)
     if "extends" in raw:
         raw = _read(path.parent / str(raw.pop("extends"))) | raw
+    if training and isinstance(raw.get("training"), dict):
+        raw = raw | {"training": raw["training"] | training}
     try:
         return Contract.model_validate(raw)
     except ValidationError as error:

@@ -17,10 +17,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from jobs import facts
+from jobs import facts, row_arrays
 from jobs.contract import Contract, ContractError, FieldRule
 from jobs.cycle import Cycle
-from jobs.history import with_history
+from jobs.history import Events, with_history
 from jobs.lake import Dataset
 from jobs.periods import PARTS, Periods, period_number
 
@@ -29,13 +29,10 @@ KEYS = ("entity_id", "candidate_id", "match_id")
 
 
 def run(cycle: Cycle, spark: SparkSession) -> Dataset:
-    """Make `examples`, `vocabulary` and `label_rates` of this cycle; returns `examples`."""
-    contract, snapshot = cycle.contract, cycle.dataset("exposures")
-    inputs = {"exposures": snapshot.content}
-    if uses_purchases(contract):
-        inputs["purchases"] = cycle.dataset("purchases").content
+    """Make `examples`, `vocabulary`, `rows` and `label_rates` of this cycle; returns `examples`."""
+    contract, inputs = cycle.contract, contents(cycle)
     params = contract.model_dump(
-        mode="json", exclude={"data_note", "default_date", "training", "source", "prior", "top_n"}
+        mode="json", exclude={"data_note", "default_date", "training", "grid", "source", "prior", "top_n"}
     )
     params |= {"scoring_period": cycle.periods.scoring}
     with cycle.stage("encode") as stage:
@@ -54,6 +51,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
         examples, reused = cycle.make(
             "examples", __name__, both, None, lambda out: _write_examples(values, vocabulary, contract, spark, out)
         )
+        row_arrays.make(cycle, spark, examples)
         stage.made(examples, reused)
         sizes = {part: split_rows(examples, part) for part in PARTS}
         cycle.progress.note(f"{vocabulary.rows:,} features in {len(contract.fields)} fields; rows {sizes}")
@@ -64,18 +62,32 @@ def uses_purchases(contract: Contract) -> bool:
     return any(rule.of == "purchases" for rule in contract.fields)
 
 
+def contents(cycle: Cycle) -> dict[str, str]:
+    """The content of every data set that `events` reads."""
+    names = ["exposures"]
+    if uses_purchases(cycle.contract):
+        names.append("purchases")
+    if cycle.contract.sets:
+        names.append("members")
+    return {name: cycle.dataset(name).content for name in names}
+
+
 def split_rows(examples: Dataset, part: str) -> int:
     return sum(e["rows"] for e in examples.manifest["files"] if e["path"].startswith(f"split={part}/"))
 
 
-def events(cycle: Cycle, spark: SparkSession) -> dict[str, DataFrame]:
-    """The snapshot's exposures (with `period_no`, `conversion_no`) and purchases."""
+def events(cycle: Cycle, spark: SparkSession) -> Events:
+    """The snapshot's exposures (with `period_no`, `conversion_no`), purchases and files of the tables of sets."""
     contract, periods = cycle.contract, cycle.periods
     exposures = spark.read.parquet(*cycle.dataset("exposures").under("status=kept"))
     numbered = exposures.withColumn("period_no", period_number(contract.exposure_time, periods))
-    found = {"exposures": numbered.withColumn("conversion_no", period_number(contract.conversion_time, periods))}
+    converted = period_number(contract.conversion_time, periods)
+    found: Events = {"exposures": numbered.withColumn("conversion_no", converted)}
     if uses_purchases(contract):
         found["purchases"] = spark.read.parquet(*cycle.dataset("purchases").files)
+    if contract.sets:
+        paths = {name: cycle.dataset("members").under(name) for name in contract.sets}
+        found["members"] = {name: [str(Path(file).resolve()) for file in files] for name, files in paths.items()}
     return found
 
 
@@ -117,7 +129,7 @@ def _rates(cycle: Cycle, exposures: DataFrame) -> list[dict]:
     ]
 
 
-def _write_rates(cycle: Cycle, tables: dict[str, DataFrame], out: Path) -> None:
+def _write_rates(cycle: Cycle, tables: Events, out: Path) -> None:
     pq.write_table(facts.table("label_rates", _rates(cycle, tables["exposures"])), out / "part-0.parquet")
 
 
@@ -143,7 +155,7 @@ def values(
     rows: DataFrame,
     contract: Contract,
     periods: Periods,
-    tables: dict[str, DataFrame],
+    tables: Events,
     rate: float,
     keep: Sequence[Column | str],
 ) -> DataFrame:
@@ -158,7 +170,7 @@ def keys(contract: Contract, wanted: tuple[str, ...] = KEYS) -> list[Column]:
     return [F.concat_ws("|", *roles[key]).alias(key) for key in wanted]
 
 
-def _write_values(cycle: Cycle, tables: dict[str, DataFrame], out: Path) -> None:
+def _write_values(cycle: Cycle, tables: Events, out: Path) -> None:
     contract = cycle.contract
     rates = cycle.dataset("label_rates").table()
     split = F.create_map(

@@ -4,17 +4,20 @@ Only events whose own time lies in an earlier period count; a conversion counts 
 not from that of its exposure. Training rows and tonight's pairs go through the same function, so they cannot differ.
 
 The pure half works on polars frames of one bucket of entities; Spark brings the buckets together. (As Spark windows and
-joins the same eleven aggregates took fifteen times as long: every one sorts all rows again.)
+joins the same eleven aggregates took fifteen times as long: every one sorts all rows again.) Tables of sets belong to
+no bucket: each task reads the sets it needs from the snapshot's files, which every worker sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
@@ -27,20 +30,29 @@ RATE_STEPS, RATE_LIMIT, COUNT_LIMIT = 2, 12, 8
 BUCKETS = 16  # of entities; each is one task's worth of work in memory
 SPAN = 1 << 20  # more than any number of periods: keeps the marks of neighbouring keys apart
 ASKED, SHOWN, BOUGHT = 0, 1, 2  # what a row of the merged frame is
+SLICE = 1 << 16  # (entity, member) pairs that are crossed with their sets at a time: bounds a task's memory
+
+
+class Events(TypedDict):
+    """What history counts: `exposures` (with `period_no`, `conversion_no`), `purchases` if a field counts them, and for
+    each table of sets its Parquet files."""
+
+    exposures: DataFrame
+    purchases: NotRequired[DataFrame]
+    members: NotRequired[dict[str, list[str]]]
 
 
 def with_history(
     rows: DataFrame,
     contract: Contract,
     periods: Periods,
-    events: dict[str, DataFrame],
+    events: Events,
     base_rate: float,
 ) -> DataFrame:
     """`rows` (with their keys and `period_no`) plus one int column per history field, named after the field.
 
-    `events`: "exposures" (with `period_no`, `conversion_no`) and, if the contract uses them, "purchases". `rows` may be
-    the exposures themselves. `base_rate`: conversions per exposure of the training periods, to which small counts are
-    shrunk.
+    `rows` may be the exposures themselves. `base_rate`: conversions per exposure of the training periods, to which
+    small counts are shrunk.
     """
     rules = [rule for rule in contract.fields if rule.transform == "history"]
     own = [rule for rule in rules if set(contract.entity) <= set(rule.columns)]
@@ -56,18 +68,22 @@ def with_history(
     return found
 
 
-def _first_period(events: dict[str, DataFrame], periods: Periods) -> int:
+def _first_period(events: Events, periods: Periods) -> int:
     """The period of the oldest purchase."""
     [oldest] = events["purchases"].agg(F.min(period_number("purchase_time", periods)).alias("first")).collect()
     return int(oldest["first"] or 0)
 
 
-def _event_rows(rules: Sequence[FieldRule], events: dict[str, DataFrame], periods: Periods) -> list[DataFrame]:
+def _event_rows(rules: Sequence[FieldRule], events: Events, periods: Periods) -> list[DataFrame]:
     """The events the rules count: frames of `kind`, `period_no`, `n`, `c`, `basket_id` and the rules' key columns."""
-    keys = sorted({column for rule in rules for column in rule.columns})
+    # Of each kind the keys of its own rules: purchases need not have every column of the exposures.
+    own = {
+        kind: sorted({c for rule in rules if rule.of == kind for c in _event_keys(rule, events)})
+        for kind in ("exposures", "purchases")
+    }
     parts, nothing = [], F.lit(0).cast("long")
     if any(rule.of == "exposures" for rule in rules):
-        shown, kind = events["exposures"], F.lit(SHOWN).alias("kind")
+        shown, kind, keys = events["exposures"], F.lit(SHOWN).alias("kind"), own["exposures"]
         same = F.coalesce(F.col("conversion_no") == F.col("period_no"), F.lit(False)).cast("long")
         parts.append(shown.select(kind, *keys, "period_no", F.lit(1).cast("long").alias("n"), same.alias("c")))
         later = shown.where(F.col("conversion_no") > F.col("period_no"))
@@ -76,16 +92,30 @@ def _event_rows(rules: Sequence[FieldRule], events: dict[str, DataFrame], period
     if any(rule.of == "purchases" for rule in rules):
         number = period_number("purchase_time", periods).alias("period_no")
         basket = F.col("basket_id").cast("string").alias("basket_id")
-        kind = F.lit(BOUGHT).alias("kind")
+        kind, keys = F.lit(BOUGHT).alias("kind"), own["purchases"]
         parts.append(events["purchases"].select(kind, *keys, number, nothing.alias("n"), nothing.alias("c"), basket))
     return parts
+
+
+def _event_keys(rule: FieldRule, events: Events) -> tuple[str, ...]:
+    """The rule's columns as its events have them: a purchase is of a member, not of a set."""
+    if rule.members is None:
+        return rule.columns
+    columns = pq.read_schema(events["members"][rule.members][0]).names
+    return (*rule.columns[:-1], _member(rule, columns))
+
+
+def _member(rule: FieldRule, columns: Sequence[str]) -> str:
+    """The column of a table of sets that is not the set's id."""
+    [found] = set(columns) - {rule.columns[-1]}
+    return found
 
 
 def _by_bucket(
     rows: DataFrame,
     rules: Sequence[FieldRule],
     keys: Sequence[str],
-    events: dict[str, DataFrame],
+    events: Events,
     periods: Periods,
     coder: Coder,
 ) -> DataFrame:
@@ -95,12 +125,13 @@ def _by_bucket(
         merged = merged.unionByName(part, allowMissingColumns=True)
     bucket = F.pmod(F.xxhash64(*keys), F.lit(BUCKETS)).cast("int")
     schema = StructType([*rows.schema.fields, *(StructField(rule.name, IntegerType()) for rule in rules)])
-    names, wanted = list(rows.columns), list(rules)
+    names, wanted, files = list(rows.columns), list(rules), events.get("members", {})
 
     def compute(table: pa.Table) -> pa.Table:
         frame, result = pl.DataFrame(table), table.filter(pc.field("kind") == ASKED).select(names)
         asked = frame.filter(pl.col("kind") == ASKED)
-        coded = history_columns(asked, frame.filter(pl.col("kind") != ASKED), wanted, coder)
+        members = {name: pl.scan_parquet(paths, hive_partitioning=False) for name, paths in files.items()}
+        coded = history_columns(asked, frame.filter(pl.col("kind") != ASKED), wanted, coder, members)
         for rule in wanted:
             result = result.append_column(rule.name, coded[rule.name].to_arrow())
         return result
@@ -138,9 +169,17 @@ def _bounded(rate: pl.Expr) -> pl.Expr:
 
 
 def history_columns(
-    asked: pl.DataFrame, events: pl.DataFrame, rules: Sequence[FieldRule], coder: Coder
+    asked: pl.DataFrame,
+    events: pl.DataFrame,
+    rules: Sequence[FieldRule],
+    coder: Coder,
+    members: Mapping[str, pl.LazyFrame],
 ) -> pl.DataFrame:
-    """`asked` plus one Int32 column per rule. `events`: kind, period_no, n, c, basket_id and the rules' key columns."""
+    """`asked` plus one Int32 column per rule.
+
+    `events`: kind, period_no, n, c, basket_id and the rules' key columns. `members`: of each table of sets one row per
+    set and member, (the set's id, the member).
+    """
     for rule in rules:
         keys = [*rule.columns, "period_no"]
         if rule.of == "exposures":
@@ -149,12 +188,40 @@ def history_columns(
             code = coder.conversion_rate()
         else:
             mine = events.filter(pl.col("kind") == BOUGHT)
+            if rule.members:
+                mine = baskets_of_sets(mine, asked, rule, members[rule.members])
             counted = mine.unique([*keys, "basket_id"]).group_by(keys).agg(pl.len().cast(pl.Int64).alias("n"))
             counted = counted.with_columns(pl.lit(0, pl.Int64).alias("c"))
             code = coder.basket_rate()
         found = so_far(counted, asked, list(rule.columns)).select(*keys, code.cast(pl.Int32).alias(rule.name))
         asked = asked.join(found, on=keys, how="left", nulls_equal=True, maintain_order="left")
     return asked
+
+
+def baskets_of_sets(
+    purchases: pl.DataFrame, asked: pl.DataFrame, rule: FieldRule, members: pl.LazyFrame
+) -> pl.DataFrame:
+    """One row per asked key of `rule` and basket with a member of the key's set: rule.columns, period_no, basket_id.
+
+    A basket may come more than once. What an entity has bought is crossed with the sets it is in, then narrowed to
+    those asked about: on promo less than half the rows of the other way, from what is asked to its members.
+    """
+    keys = list(rule.columns)
+    *owner, set_id = keys
+    member = _member(rule, members.collect_schema().names())
+    wanted = asked.select(keys).unique()
+    # The snapshot's types may be wider than the frames': an id that does not fit becomes null and joins nothing.
+    types = pl.Schema({set_id: asked.schema[set_id], member: purchases.schema[member]})
+    asked_about = wanted.lazy().select(set_id).unique()
+    sets = members.cast(types, strict=False).join(asked_about, on=set_id, how="semi").collect()
+    lines = purchases.select(*owner, member, "period_no", "basket_id").unique()
+    held = lines.select(*owner, member).unique()
+    found = []
+    for start in range(0, max(len(held), 1), SLICE):
+        crossed = held.slice(start, SLICE).join(sets, on=member, how="inner")
+        found.append(crossed.join(wanted, on=keys, how="semi", nulls_equal=True))
+    baskets = pl.concat(found).join(lines, on=[*owner, member], how="inner", nulls_equal=True)
+    return baskets.select(*keys, "period_no", "basket_id")
 
 
 def so_far(counted: pl.DataFrame, asked: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.adapters import files, promo
-from jobs.contract import Contract
+from jobs.contract import RESERVED, Contract
 from jobs.cycle import Cycle
 from jobs.lake import Dataset
 
@@ -70,6 +70,9 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
         stage.made(snapshot, reused)
         for name in names:
             cycle.make(SNAPSHOT[name], __name__, {}, params, lambda out, name=name: _write_sorted(tables()[name], out))
+        if contract.sets:
+            wanted = params | {"sets": contract.sets}
+            cycle.make("members", __name__, {}, wanted, lambda out: _write_members(tables(), contract, out))
         _count(cycle, spark, snapshot)
         stage.rows = _rows(snapshot, "kept")
     return snapshot
@@ -87,8 +90,11 @@ def one_line(contract: Contract) -> Generator[None]:
 
 def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
     if cycle.contract.source.adapter == "promo":
-        return promo.tables(spark, cycle.contract.source, cycle.periods)
-    return files.tables(spark, cycle.contract, cycle.periods, check_columns)
+        tables = promo.tables(spark, cycle.contract.source, cycle.periods)
+    else:
+        tables = files.tables(spark, cycle.contract, cycle.periods, check_columns)
+    check_members(tables, cycle.contract)
+    return tables
 
 
 def _fingerprint(contract: Contract) -> dict[str, list[int]]:
@@ -99,6 +105,7 @@ def _fingerprint(contract: Contract) -> dict[str, list[int]]:
         paths = sorted(folder.glob("*.parquet"))
     else:
         named = [source.exposures, source.purchases, source.entities, source.candidates]
+        named += [source.members[name] for name in contract.sets]
         paths = [path for name in named if name for path in _expand(Path(name))]
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
@@ -120,6 +127,35 @@ def check_columns(rows: DataFrame, contract: Contract) -> None:
             faults.append(f"column {name} must be of type {column.type}, got {have[name]}")
     if faults:
         raise IngestError(f"source of {contract.name}: " + "; ".join(faults))
+
+
+def check_members(tables: dict[str, DataFrame], contract: Contract) -> None:
+    """Raise IngestError unless every table of sets has the set's id and one other column, which purchases have too."""
+    for name, set_id in contract.sets.items():
+        have, bought = dict(tables[f"members.{name}"].dtypes), dict(tables["purchases"].dtypes)
+        place, wanted = f"source of {contract.name}: members {name}", contract.columns[set_id].type
+        others = [column for column in have if column != set_id]
+        if set_id not in have or len(others) != 1:
+            raise IngestError(
+                f"{place} must have two columns, {set_id} and one of the purchases, got {', '.join(sorted(have))}"
+            )
+        if have[set_id] not in ACCEPTED[wanted]:
+            raise IngestError(f"{place}: column {set_id} must be of type {wanted}, got {have[set_id]}")
+        [member] = others
+        owners = {c for rule in contract.fields if rule.members == name for c in rule.columns[:-1]}
+        if member in RESERVED | files.PURCHASE_TYPES.keys() | owners:
+            raise IngestError(f"{place}: column {member} has a name that is used for something else; rename it")
+        missing = sorted({member, *owners} - bought.keys())
+        if missing:
+            raise IngestError(
+                f"source of {contract.name}: purchases must have the columns {', '.join(missing)}, which the fields "
+                f"of members {name} need"
+            )
+        if not any({have[member], bought[member]} <= same for same in ACCEPTED.values()):
+            raise IngestError(
+                f"{place}: column {member} must be of the type that it has in the purchases ({bought[member]}), got "
+                f"{have[member]}"
+            )
 
 
 def row_schema(contract: Contract) -> pa.DataFrameSchema:
@@ -217,6 +253,15 @@ def _write_exposures(rows: DataFrame, contract: Contract, out: Path) -> None:
 
 def _write_sorted(rows: DataFrame, out: Path) -> None:
     rows.repartition(4, rows.columns[0]).sortWithinPartitions(*rows.columns).write.mode("append").parquet(str(out))
+
+
+def _write_members(tables: dict[str, DataFrame], contract: Contract, out: Path) -> None:
+    """Each table of sets in a folder of its own; rows that are there twice or say nothing are left out."""
+    for name, set_id in contract.sets.items():
+        rows = tables[f"members.{name}"]
+        key = F.col(set_id).cast(CAST[contract.columns[set_id].type]).alias(set_id)
+        [member] = set(rows.columns) - {set_id}
+        _write_sorted(rows.select(key, member).dropna().distinct(), out / name)
 
 
 def _rows(snapshot: Dataset, status: str) -> int:

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from ffm_udf import workers
+from ffm_udf import scoring
 from ffm_udf.calibration import Calibrator
-from jobs import decision_log, encode, facts, train
-from jobs.calibrators import serving_calibrator
+from jobs import decision_log, encode, facts, models
+from jobs.calibrators import calibrator_id, serving_calibrator
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, LakeError, sha256_json
 from jobs.lineage import features
@@ -41,9 +41,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
         }
         for name, write in lists.items():
             cycle.make(name, __name__, inputs, cycle.contract.part("entity", "candidate", "match"), write)
-        inputs |= {"exposures": cycle.dataset("exposures").content}
-        if encode.uses_purchases(cycle.contract):
-            inputs |= {"purchases": cycle.dataset("purchases").content}
+        inputs |= encode.contents(cycle)
         params = {
             "model": model_id,
             "source": source,
@@ -78,8 +76,8 @@ def serving_model(cycle: Cycle) -> tuple[str, str]:
 
 def check_champion(cycle: Cycle, model_id: str) -> None:
     """Raise OSError, ValueError or LakeError if the champion's files, vocabulary or fields do not fit this cycle."""
-    workers.opened(str(train.model_folder(cycle, model_id).resolve()))
-    trained = train.read_card(cycle, model_id)["lineage"]
+    scoring.opened(str(models.model_folder(cycle.warehouse, model_id).resolve()))
+    trained = models.read_card(cycle.warehouse, model_id)["lineage"]
     cycle.lake.get("vocabulary", trained["vocabulary"]["key"])
     if trained["features_sha"] != sha256_json(features(cycle.contract)):
         raise ValueError("the contract's fields are not those it was trained on")
@@ -87,7 +85,9 @@ def check_champion(cycle: Cycle, model_id: str) -> None:
 
 def calibrator_of(cycle: Cycle, model_id: str, source: str) -> dict[str, float]:
     """A champion brings the calibrator it was published with; the prior gets tonight's."""
-    return train.read_card(cycle, model_id)["calibrator"] if source == "model" else serving_calibrator(cycle, model_id)
+    if source == "model":
+        return models.read_card(cycle.warehouse, model_id)["calibrator"]
+    return serving_calibrator(cycle, model_id)
 
 
 def pairs(cycle: Cycle, spark: SparkSession) -> DataFrame:
@@ -138,8 +138,8 @@ def _write_one(rows: DataFrame, name: str, out: Path) -> None:
 
 def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str, out: Path) -> None:
     contract = cycle.contract
-    folder = str(train.model_folder(cycle, model_id).resolve())
-    card = train.read_card(cycle, model_id)
+    folder = str(models.model_folder(cycle.warehouse, model_id).resolve())
+    card = models.read_card(cycle.warehouse, model_id)
     # The model's own vocabulary and base rate: those of the night it was trained.
     vocabulary = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"]).table()
     tables = encode.events(cycle, spark)
@@ -156,7 +156,7 @@ def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str,
     )
     constants = {
         "model_id": F.lit(model_id),
-        "calibrator_id": F.lit(train.calibrator_id(calibrator)),
+        "calibrator_id": F.lit(calibrator_id(calibrator)),
         "score_date": F.lit(cycle.date),
         "data_through": F.lit(cycle.periods.data_through),
         "source": F.lit(source),
@@ -176,7 +176,7 @@ def _scored(coded: DataFrame, folder: str, vocabulary: pa.Table, calibrator: Cal
     unknown = np.array([row["feature_id"] for row in vocabulary.to_pylist() if row["value"] is None], np.int32)
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = workers.opened(folder)
+        model = scoring.opened(folder)
         for batch in batches:
             X = np.column_stack([batch.column(name).to_numpy() for name in features])
             logits = model.score(X)[0]

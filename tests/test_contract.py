@@ -36,9 +36,11 @@ def test_promo_says_what_it_is_about() -> None:
     contract = load(PROMO)
     assert (contract.entity, contract.candidate) == (("household_id",), ("manufacturer_id", "product_category"))
     assert contract.label.version == "purchase:end_of_period:first"
-    assert contract.training.k == (1, 2, 4, 8)
+    assert contract.grid.nightly.k == (1, 2, 4, 8)
+    assert (contract.grid.sweep.k, contract.grid.sweep.seeds) == ((1, 2, 4, 8, 16, 32), (1, 2, 3, 4, 5))
+    assert contract.grid.shipping_seed == 1
     assert not contract.split.is_fixed
-    assert len(contract.field_names) == len(set(contract.field_names)) == 19
+    assert len(contract.field_names) == len(set(contract.field_names)) == 21
     # YAML's merge keys: the fields written with <<: *rate take all of it but their own name, side and columns.
     merged = next(rule for rule in contract.fields if rule.name == "rate_household_department")
     assert (merged.of, merged.measure, merged.columns) == (
@@ -46,6 +48,7 @@ def test_promo_says_what_it_is_about() -> None:
         "conversion_rate",
         ("household_id", "department"),
     )
+    assert contract.sets == {"offer_products": "offer_id"}
 
 
 def test_the_note_says_that_exposures_are_derived() -> None:
@@ -118,9 +121,14 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "label events of a window": ("label.window", 0, r"label\.window\.constrained-int: Input should be greater than"),
     "label window": ("label.window", "month", r"label\.window\.literal.*: Input should be 'end_of_period'"),
     "deduplication": ("label.deduplicated", "last", r"label\.deduplicated: Input should be 'first'"),
-    "k of nothing": ("training.k", [], r"training\.k: Tuple should have at least 1 item"),
-    "k too large": ("training.k", [4, 129], r"training\.k\.1: Input should be less than or equal to 128"),
-    "k twice": ("training.k", [4, 2, 4], r"training\.k must name each k once, got \[4, 2, 4\]"),
+    "k of nothing": ("grid.nightly.k", [], r"grid\.nightly\.k: Tuple should have at least 1 item"),
+    "k too large": ("grid.nightly.k", [4, 129], r"grid\.nightly\.k\.1: Input should be less than or equal to 128"),
+    "k twice": ("grid.nightly.k", [4, 2, 4], r"k must be named once each, got \[4, 2, 4\]"),
+    "seed twice": ("grid.sweep.seeds", [1, 1], r"seeds must be named once each, got \[1, 1\]"),
+    "shipping seed not swept": ("grid.sweep.seeds", [2, 3], r"sweep\.seeds must hold the seed that ships, 1"),
+    "k in the frozen block": ("training.k", [1], r"training\.k: Extra inputs are not permitted"),
+    "rate of nothing": ("training.negative_rate", 0, r"training\.negative_rate: Input should be greater than 0"),
+    "unknown baseline": ("grid.sweep.baselines", ["svm"], r"grid\.sweep\.baselines\.0: Input should be"),
     "no epochs": ("training.epochs", 0, r"training\.epochs: Input should be greater than or equal to 1"),
     "no patience": ("training.patience", 0, r"training\.patience: Input should be greater than or equal to 1"),
     "min_count": ("min_count", 0, r"min_count: Input should be greater than or equal to 1"),
@@ -140,6 +148,37 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     ),
     "history known_at": ("fields.8.known_at", "static", r"rate_household: known_at must be 'history', got 'static'"),
     "measure of": ("fields.8.measure", "basket_rate", r"measure of exposures must be 'conversion_rate'"),
+    "members of exposures": (
+        "fields.8.members",
+        "offer_products",
+        r"rate_household: members needs of: purchases, got e",
+    ),
+    "members of no history": (
+        "fields.0.members",
+        "offer_products",
+        r"household: members needs of: purchases, got none",
+    ),
+    "members without a set": (
+        "fields.20.columns",
+        ["household_id"],
+        r"with members, columns must be those of the entity and, last, the id of the set, got \['household_id'\]",
+    ),
+    "members of another entity": (
+        "fields.20.columns",
+        ["store_id", "offer_id"],
+        r"columns must be those of the entity",
+    ),
+    "members that promo has not": (
+        "fields.20.members",
+        "ad_products",
+        r"bought_household_offer: members must be a table of promo \(offer_products\), got 'ad_products'",
+    ),
+    "members as a path": ("fields.20.members", "../sets", r"fields\.20\.members: String should match pattern"),
+    "files without members": (
+        "source",
+        {"adapter": "files", "exposures": "rows.parquet", "purchases": "lines.parquet"},
+        r"source\.members\.offer_products must be a path, since field bought_household_offer names it, got none",
+    ),
     "buckets": ("fields.0.buckets", 1, r"fields\.0\.buckets: Input should be greater than or equal to 2"),
     "split of both kinds": ("split.test", ["2017-10-30", "2017-12-25"], r"split must give all of train, valid, calib"),
     "a fixed train alone": ("split.train", ["2017-01-02", "2017-03-06"], r"split must give all of train, valid, calib"),
@@ -152,6 +191,14 @@ def test_refused(tmp_path: Path, place: str, value: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message) as caught:
         load(path)
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+
+
+def test_a_table_of_sets_has_ids_of_one_kind(tmp_path: Path) -> None:
+    again = yaml.safe_load(PROMO.read_text())["fields"][20] | {"name": "again", "columns": ["household_id", "store_id"]}
+    path = edited(tmp_path, ("fields.0", again), ("prior.entity", "store"), ("slices.5.known", "store"))
+    message = "field bought_household_offer: members offer_products has the sets of store_id, got offer_id"
+    with pytest.raises(ContractError, match=message):
+        load(path)
 
 
 def test_a_fixed_split_must_be_in_time_order(tmp_path: Path) -> None:
@@ -196,7 +243,7 @@ def test_sha_follows_meaning_not_text(tmp_path: Path) -> None:
     path = tmp_path / "contract.yml"
     path.write_text("# another comment\n" + yaml.safe_dump(reordered, sort_keys=False))
     assert load(path).sha == first.sha
-    assert load(edited(tmp_path, ("training.eta", 0.2))).sha != first.sha
+    assert load(edited(tmp_path, ("training.eta", 0.05))).sha != first.sha
 
 
 def test_part_is_what_a_data_set_depends_on(tmp_path: Path) -> None:

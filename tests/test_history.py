@@ -1,8 +1,12 @@
 """Point-in-time aggregates against a slow oracle that looks at every event for every row."""
 
+import math
+import random
+
 import polars as pl
 import pytest
 
+from jobs import history
 from jobs.contract import FieldRule
 from jobs.history import BOUGHT, SHOWN, Coder, history_columns, so_far
 
@@ -40,12 +44,11 @@ def test_so_far_is_the_sum_over_earlier_periods_only(seed, keys):
     assert found.to_dicts() == expected.to_dicts()
 
 
-def rule(of, columns, name=None):
+def rule(of, columns, members=None):
     measure = {"exposures": "conversion_rate", "purchases": "basket_rate"}[of]
-    name = name or "_".join([of[:3], *columns])
-    return FieldRule(
-        name=name, side="pair", known_at="history", transform="history", columns=columns, of=of, measure=measure
-    )
+    shared = {"side": "pair", "known_at": "history", "transform": "history"}
+    name = "_".join([of[:3], *columns])
+    return FieldRule(name=name, columns=columns, of=of, measure=measure, members=members, **shared)
 
 
 def shown(*rows):
@@ -70,11 +73,32 @@ def coded(events, asked, rules, coder):
     questions = pl.DataFrame(
         asked, schema={name: schema[name] for name in ("household", "family", "period_no")}, orient="row"
     )
-    return history_columns(questions, frame, rules, coder)
+    return history_columns(questions, frame, rules, coder, {})
+
+
+def of_sets(purchases, asked, sets, coder):
+    """The codes of a history over sets. `purchases`: (household, product, period, basket); `asked`: (household, offer,
+    period); `sets`: (offer, product)."""
+    events = pl.DataFrame(
+        [(BOUGHT, h, None, product, p, 0, 0, b) for h, product, p, b in purchases],
+        schema={
+            "kind": pl.Int32, "household": pl.Int64, "offer": pl.Int64, "product": pl.Int64, "period_no": pl.Int32,
+            "n": pl.Int64, "c": pl.Int64, "basket_id": pl.String,
+        },
+        orient="row",
+    )  # fmt: skip
+    questions = pl.DataFrame(
+        asked, schema={"household": pl.Int64, "offer": pl.Int64, "period_no": pl.Int32}, orient="row"
+    )
+    members = pl.LazyFrame(sets, schema={"offer": pl.Int64, "product": pl.Int64}, orient="row")
+    found = history_columns(questions, events, [OFFERS], coder, {"offer_products": members})
+    assert found.drop(OFFERS.name).equals(questions)
+    return found[OFFERS.name].to_list()
 
 
 RATE_1, RATE_2 = rule("exposures", ("household",)), rule("exposures", ("household", "family"))
 BASKETS = rule("purchases", ("household",))
+OFFERS = rule("purchases", ("household", "offer"), "offer_products")
 CODER = Coder(smoothing=20.0, base_rate=0.25, first=0)
 
 
@@ -160,3 +184,70 @@ def test_missing_keys_are_a_key_of_their_own():
     found = coded(events, [(None, "a", 1), (7, "a", 1)], [RATE_1], CODER)
     # 20 of 50 as above for the missing household; 5 / 21 / 0.25 = 0.95 for the other: 12, log2 2 = 1
     assert found[RATE_1.name].to_list() == [1304, 1201]
+
+
+def naive_of_sets(purchases, asked, sets, coder):
+    """The definition in docs/contract.md, looking at every purchase for every row."""
+    codes = []
+    for household, offer, period in asked:
+        held = {product for one, product in sets if one == offer and offer is not None}
+        mine = {(p, basket) for h, product, p, basket in purchases if h == household and p < period and product in held}
+        if not mine:
+            codes.append(0)
+            continue
+        rate = len(mine) / max(period - coder.first, 1)
+        half_octaves = min(max(round(2 * math.log2(rate)), -12), 12)
+        since = period - max(p for p, _ in mine)
+        codes.append((half_octaves + 12) * 100 + min(math.floor(math.log2(since + 1)), 8))
+    return codes
+
+
+@pytest.mark.parametrize("slice_rows", [1, 3, 1 << 16])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_history_over_sets_is_what_the_definition_says(seed, slice_rows, monkeypatch):
+    monkeypatch.setattr(history, "SLICE", slice_rows)
+
+    draw = random.Random(seed)
+    households, offers = [None, 1, 2, 3], [None, 1, 2, 3, 4]  # nothing is in offer 4, and product 5 in no offer
+    purchases = [
+        (draw.choice(households), draw.randrange(6), draw.randrange(-2, 7), f"b{draw.randrange(12)}") for _ in range(70)
+    ]
+    asked = [(draw.choice(households), draw.choice(offers), draw.randrange(-2, 8)) for _ in range(90)]
+    sets = sorted({(draw.randrange(1, 4), draw.randrange(5)) for _ in range(9)})
+    coder = Coder(20.0, 0.25, first=-2)
+    expected = naive_of_sets(purchases, asked, sets, coder)
+    assert len(set(expected)) > 5
+    assert of_sets(purchases, asked, sets, coder) == expected
+    assert of_sets(purchases[::-1], asked, sets[::-1], coder) == expected  # the order of rows says nothing
+
+
+def test_the_code_of_a_history_over_sets_by_hand():
+    # Set 1 is products 10 and 11, set 2 is 11 and 12. Household 7: basket x of period 1 holds 10 and 11, y of period 5
+    # holds 12. Before period 8 set 1 has one basket, 2 * log2(1/8) = -6: 6; 7 ago, log2 8 = 3. Set 2 has two baskets,
+    # 2 * log2(2/8) = -4: 8; the last 3 ago, log2 4 = 2. Household 8 has bought 10 only: one in 8, 1 ago; of set 2 none.
+    purchases = [(7, 10, 1, "x"), (7, 11, 1, "x"), (7, 12, 5, "y"), (8, 10, 7, "z")]
+    sets = [(1, 10), (1, 11), (2, 11), (2, 12)]
+    asked = [(7, 1, 8), (7, 2, 8), (8, 1, 8), (8, 2, 8), (7, 3, 8), (9, 1, 8)]
+    assert of_sets(purchases, asked, sets, CODER) == [603, 802, 601, 0, 0, 0]
+
+
+def test_a_purchase_of_the_same_or_a_later_period_reaches_no_set():
+    sets = [(1, 10), (1, 11)]
+    asked = [(7, 1, period) for period in range(7)]
+    before = of_sets([(7, 10, 1, "x")], asked, sets, CODER)
+    after = of_sets([(7, 10, 1, "x"), *((7, 11, 4, f"b{i}") for i in range(99))], asked, sets, CODER)
+    assert before[:2] == [0, 0]
+    assert after[:5] == before[:5]  # periods 0 to 4: baskets of period 4 itself do not count
+    assert all(a != b for a, b in zip(after[5:], before[5:], strict=True))
+
+
+def test_sets_of_wider_types_than_the_rows_are_matched():
+    asked = pl.DataFrame({"household": [7], "offer": [1], "period_no": [1]}, schema_overrides={"offer": pl.Int32})
+    events = pl.DataFrame({"kind": [BOUGHT], "household": [7], "product": [10], "period_no": [0], "basket_id": ["x"]})
+    events = events.with_columns(pl.col("product").cast(pl.Int32))
+    members = pl.LazyFrame({"offer": [1, 2**40], "product": [2**40, 10]})
+    none = history_columns(asked, events, [OFFERS], CODER, {"offer_products": members})
+    assert none[OFFERS.name].to_list() == [0]
+    members = pl.LazyFrame({"offer": [1, 2**40], "product": [10, 10]})
+    found = history_columns(asked, events, [OFFERS], CODER, {"offer_products": members})
+    assert found[OFFERS.name].to_list() == [1201]  # one basket in one period, one period ago

@@ -61,7 +61,8 @@ CLICKS = {
         },
     ],
     "prior": {"candidate_levels": ["offer"], "entity": "user"},
-    "training": {"k": [1], "epochs": 1},
+    "training": {"epochs": 1},
+    "grid": {"nightly": {"k": [1]}},
 }
 GOOD = {
     "user": "ann",
@@ -233,3 +234,112 @@ def test_examples_of_plain_files_are_split_with_an_embargo_and_encoded_by_every_
     # Day 3: two exposures and the conversion of day 2: (1 + 20 b)/22/b with b = 4/14 gives 1.068, again 12; octave 1.
     second = frame.filter((pl.col("entity_id") == "ann") & (pl.col("period_no") == 2)).row(0, named=True)
     assert vocabulary[second["f_rate_user"]] == "1201"
+
+
+# Clicks on bundles of articles, and what was bought: history over the sets in bundles.parquet.
+BUNDLES = CLICKS | {
+    "default_date": "2026-03-20",
+    "columns": CLICKS["columns"] | {"bundle": {"type": "integer"}},
+    "fields": [
+        *CLICKS["fields"],
+        {
+            "name": "bought_bundle",
+            "side": "pair",
+            "known_at": "history",
+            "transform": "history",
+            "of": "purchases",
+            "measure": "basket_rate",
+            "columns": ["user", "bundle"],
+            "members": "bundles",
+        },
+    ],
+}
+SETS = pl.DataFrame({"bundle": [1, 1, 2, 1, None, 2], "article": ["a", "c", "b", "c", "d", None]})
+BOUGHT = pl.DataFrame(
+    {
+        "user": ["ann", "ann", "ann", "bob"],
+        "article": ["a", "a", "c", "a"],
+        "basket_id": ["x", "y", "y", "z"],
+        "purchase_time": [dt.datetime(2026, 3, day, 9, tzinfo=dt.UTC) for day in (1, 3, 3, 1)],
+    }
+)
+
+
+def written_with_sets(folder: Path, sets: pl.DataFrame = SETS, bought: pl.DataFrame = BOUGHT) -> Path:
+    """A contract over 19 days of two users' clicks, purchases and sets."""
+    rows = [
+        GOOD
+        | {
+            "user": user,
+            "bundle": str(bundle),
+            "clicked_at": f"2026-03-{day:02d} 10:00:00",
+            "bought_at": f"2026-03-{day + 1:02d} 09:00:00" if day % 2 and user == "ann" else "",
+        }
+        for day in range(1, 20)
+        for user, bundle in (("ann", 1), ("bob", 2))
+    ]
+    sets.write_parquet(folder / "bundles.parquet")
+    bought.write_parquet(folder / "purchases.parquet")
+    source = {
+        "adapter": "files",
+        "exposures": str(folder / "clicks.csv"),
+        "purchases": str(folder / "purchases.parquet"),
+        "members": {"bundles": str(folder / "bundles.parquet")},
+    }
+    return written(folder, rows, **BUNDLES | {"source": source})
+
+
+def test_history_over_sets_counts_baskets_that_hold_any_of_the_set(spark, tmp_path):
+    cycle, _ = ingested(written_with_sets(tmp_path), spark)
+    found = cycle.dataset("members")
+    stored = pl.read_parquet(found.under("bundles")).sort("bundle", "article")
+    assert stored.rows() == [(1, "a"), (1, "c"), (2, "b")]  # once each, without what is incomplete
+    assert stored.schema == {"bundle": pl.Int64, "article": pl.String}
+    examples = encode.run(cycle, spark)
+    frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in examples.files])
+    value = {row["feature_id"]: row["value"] for row in cycle.dataset("vocabulary").table().to_pylist()}
+
+    def codes(user):
+        mine = frame.filter(pl.col("entity_id") == user).sort("period_no").head(4)
+        return [value[code] for code in mine["f_bought_bundle"].to_list()]
+
+    # Ann, bundle 1: basket x on day 1, y (twice in the set) on day 3; purchases begin in period 0. Day 1: nothing
+    # before. Day 2: 1 basket in 1 period, rate 12; 1 period ago: log2 2 = 1. Day 3: 1 in 2, 2 * log2 = -2: 10; 2 ago:
+    # log2 3, floor 1. Day 4: 2 in 3, 2 * log2 = -1.17: 11; 1 ago: 1. Bob, bundle 2: bought a, which is not in it.
+    assert codes("ann") == ["0", "1201", "1001", "1101"]
+    assert codes("bob") == ["0"] * 4
+
+
+def test_the_order_of_the_rows_of_a_set_table_does_not_change_its_content(spark, tmp_path):
+    found = []
+    for number, sets in enumerate((SETS, SETS.reverse())):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found.append(ingested(written_with_sets(folder, sets), spark)[0].dataset("members"))
+    assert found[0].content == found[1].content
+
+
+@pytest.mark.parametrize(
+    ("sets", "bought", "message"),
+    [
+        (
+            SETS.with_columns(pl.lit(1).alias("weight")),
+            BOUGHT,
+            "members bundles must have two columns, bundle and one of the purchases, got article, bundle, weight",
+        ),
+        (SETS.rename({"bundle": "pack"}), BOUGHT, "must have two columns, bundle and one .* got article, pack"),
+        (SETS.cast({"bundle": pl.String}), BOUGHT, "column bundle must be of type integer, got string"),
+        (SETS.rename({"article": "kind"}), BOUGHT, "column kind has a name that is used for something else"),
+        (SETS, BOUGHT.drop("article"), "purchases must have the columns article, which the fields of members bundles"),
+        (
+            SETS,
+            BOUGHT.with_columns(pl.lit(1).alias("article")),
+            r"column article must be of the type that it has in the purchases \(int\), got string",
+        ),
+    ],
+)
+def test_a_set_table_that_does_not_fit_stops_before_anything_is_written(spark, tmp_path, sets, bought, message):
+    with pytest.raises(IngestError, match=message) as caught:
+        ingested(written_with_sets(tmp_path, sets, bought), spark)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "warehouse").rglob("manifest.json"))

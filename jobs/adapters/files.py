@@ -28,7 +28,8 @@ PURCHASE_TYPES = {"basket_id": "string", "purchase_time": "timestamp"}
 def tables(
     spark: SparkSession, contract: Contract, periods: Periods, check: Callable[[DataFrame, Contract], None]
 ) -> dict[str, DataFrame]:
-    """exposures, and purchases, entities, candidates, as seen at the start of the scoring period.
+    """exposures, and purchases, entities, candidates and tables of sets (`members.<name>`), as seen at the start of the
+    scoring period.
 
     `check` refuses exposures whose columns are not the contract's, before anything is done with them.
     """
@@ -50,6 +51,8 @@ def tables(
     if source.purchases:
         moments = F.col("purchase_time") < F.lit(periods.data_through)
         found["purchases"] = _read(spark, source.purchases, contract).where(moments)
+    for name in contract.sets:
+        found[f"members.{name}"] = _read(spark, source.members[name], contract)
     found["entities"] = (
         _read(spark, source.entities, contract)
         if source.entities

@@ -3,7 +3,8 @@
 An exposure is a household's visit to a store in an ad-week, once for every product family (manufacturer × category)
 with a product on the front page or the wrap of that store's ad. It converts if the household buys one of those
 products there in that week. There is no click and no proof of viewing. Promotions are planned, so the scoring week's ad
-is known at its start; transactions are read up to that instant only.
+is known at its start, and so is which products of a family are in it: the set `offer_id`. Transactions are read up to
+that instant only.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ DEMOGRAPHICS = ["age", "income", "household_comp"]
 
 
 def tables(spark: SparkSession, source: Source, periods: Periods) -> dict[str, DataFrame]:
-    """exposures, purchases, entities and candidates as seen at the start of the scoring period."""
+    """exposures, purchases, entities, candidates and the sets of advertised products (`members.offer_products`), as
+    seen at the start of the scoring period."""
     root = folder(source)
     products = _products(spark, root)
     baskets = _baskets(spark, root, periods)
@@ -42,10 +44,11 @@ def tables(spark: SparkSession, source: Source, periods: Periods) -> dict[str, D
     return {
         "exposures": _exposures(baskets, advertised.where(past), ads.where(past), people),
         "purchases": baskets.join(products, on="product_id", how="inner").select(
-            "household_id", *FAMILY, "department", "basket_id", "purchase_time"
+            "household_id", *FAMILY, "department", "product_id", "basket_id", "purchase_time"
         ),
         "entities": _with_people(_entities(baskets, candidates, periods), people),
         "candidates": candidates,
+        "members.offer_products": _offer_products(advertised, ads),
     }
 
 
@@ -108,13 +111,23 @@ def _advertised(spark: SparkSession, root: Path, periods: Periods, products: Dat
 
 
 def _ads(advertised: DataFrame) -> DataFrame:
-    """One row per store, period and family in the ad."""
+    """One row per store, period and family in the ad; `offer_id` stands for the set of its advertised products."""
     front, wrap = F.max("front"), F.max("wrap")
     return advertised.groupBy("store_id", "period_no", *FAMILY, "department", "brand").agg(
         F.when(wrap == 0, "front").when(front == 0, "wrap").otherwise("both").alias("mailer"),
         F.char(F.max("display_code")).alias("display"),
         F.count("*").alias("advertised_products"),
+        # Every product is there once, so this is a hash of the set, on any machine and for any order of the rows.
+        F.bit_xor(F.xxhash64("product_id")).alias("offer_id"),
     )
+
+
+def _offer_products(advertised: DataFrame, ads: DataFrame) -> DataFrame:
+    """One row per set of advertised products and product of it, read off one of the ads that have the set."""
+    place = F.min(F.struct("period_no", "store_id")).alias("place")
+    one = ads.groupBy("offer_id", *FAMILY).agg(place).select("offer_id", *FAMILY, "place.*")
+    found = advertised.join(F.broadcast(one), on=["store_id", "period_no", *FAMILY], how="inner")
+    return found.select("offer_id", "product_id")
 
 
 def _demographics(spark: SparkSession, root: Path) -> DataFrame:
