@@ -1,221 +1,217 @@
-"""What runs inside a task on an executor: read example files, train one model and measure what it cost, score rows.
+"""What runs inside a training task on an executor: train one model on mapped rows, measure what it cost, commit it.
 
 No Spark here: a task is a plain dictionary, so the same code runs in a test, in a notebook or on a cluster.
+
+    model_id, algorithm, role, folder        what to make and where
+    rows, fields, n_features                 a RowStore folder and the sizes of its ids
+    train, valid, calib                      [first, last] period of each part; valid and calib may be None
+    hyperparameters                          keyword arguments of the model
+    half_life                                periods after which a row counts half, or None
+    init                                     None, or {model_id, folder, old, new}: start from that model, whose ids are
+                                             those of vocabulary file `old`; ours are those of `new`
+    ordered                                  of boosted trees: {vocabulary, history, log2}, the vocabulary file and the
+                                             fields whose values have an order; else None
+    calibrator                               of a model that has no calib periods of its own
+    strategy, lineage                        what the card repeats
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import json
-import os
-import resource
 import shutil
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffm_udf import FFM
+from ffm_udf import card as cards
+from ffm_udf.boosted_trees import ordinals
 from ffm_udf.calibration import Calibrator
 from ffm_udf.calibration import fit as fit_calibrator
-from ffm_udf.prior import HierarchicalPrior
-
-CARD = "card.json"  # written last: a model folder without it is not finished
-
-
-@dataclass
-class Cost:
-    """Resources of one piece of work, measured in the process that did it."""
-
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_rss_mib: float = 0.0
-
-
-@contextlib.contextmanager
-def measured() -> Generator[Cost]:
-    """Fill the yielded Cost when the block ends. The peak is that of the block where the kernel can reset it."""
-    cost = Cost()
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    wall, cpu = time.perf_counter(), time.process_time()
-    yield cost
-    cost.wall_s, cost.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-    cost.peak_rss_mib = _peak_rss_mib()
-
-
-def _peak_rss_mib() -> float:
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    unit = 1024 if os.uname().sysname == "Linux" else 1024**2
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def read_examples(files: Sequence[str], fields: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Feature ids int32 [n, n_fields] and labels int8 [n] of encoded example files, in the files' order."""
-    import pyarrow.parquet as pq
-
-    sizes = [pq.ParquetFile(path).metadata.num_rows for path in files]
-    X, y, begin = np.empty((sum(sizes), len(fields)), np.int32), np.empty(sum(sizes), np.int8), 0
-    columns = [f"f_{name}" for name in fields]
-    for path in files:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1 << 18, columns=[*columns, "y"], use_threads=False):
-            end = begin + batch.num_rows
-            for place, name in enumerate(columns):
-                X[begin:end, place] = batch.column(name).to_numpy()
-            y[begin:end] = batch.column("y").to_numpy()
-            begin = end
-    return X, y
+from ffm_udf.cost import measured
+from ffm_udf.row_store import RowStore
+from ffm_udf.scorer import Scorer, make
 
 
 def train(task: dict[str, Any]) -> dict[str, Any]:
-    """Train the task's model, calibrate it, write its folder and return its card.
-
-    `task`: model_id, algorithm (ffm | prior), folder, fields, n_features, files {train, valid, calib}, hyperparameters,
-    role, lineage, and the `calibrator` when it is a refit. A finished, undamaged folder is returned as it is.
-    """
-    folder = Path(task["folder"])
-    if (folder / CARD).exists():
-        card = json.loads((folder / CARD).read_text())
-        if all((folder / name).is_file() and _sha256(folder / name) == sha for name, sha in card["files"].items()):
-            return card
-        shutil.rmtree(folder)  # damaged: train it again
-    files = task["files"]
+    """Train the task's model in this process and return its card. A finished, undamaged folder is returned as it is."""
+    began = time.time()
+    if card := finished(task):
+        return card
+    store = RowStore.open(task["rows"])
     jit_s = warm_up(task)
+    rows = store.span(*task["train"])
     with measured() as cost:
-        X, y = read_examples(files["train"], task["fields"])
-        valid = read_examples(files["valid"], task["fields"]) if files["valid"] else None
-        model, curve = _fit(task, X, y, valid)
-    if files["calib"]:
-        Xc, yc = read_examples(files["calib"], task["fields"])
-        calibrator = fit_calibrator(model.decision_function(Xc), yc)
-    else:
-        calibrator = Calibrator(**task["calibrator"])
-    model.save(folder)
-    # Without the dot file that a crash just before the last step may have left.
-    files_saved = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
-    best = getattr(model, "best_epoch_", 0)
-    seconds = sum(entry["seconds"] for entry in curve)
+        model = fitted(task, store)
+    passed = (rows.stop - rows.start) * max(len(model.history_), 1)
+    spent = {"stage": "fit", "partition": 0, "rows": passed, "jit_s": jit_s, "bytes_read": bytes_read(task, store)}
+    return finish(task, model, model.history_, [spent | asdict(cost)], began)
+
+
+def finished(task: dict[str, Any]) -> dict[str, Any] | None:
+    """The card of the task's model if it was trained before and is whole; a damaged folder is removed."""
+    folder = Path(task["folder"])
+    if not (folder / cards.NAME).exists():
+        return None
+    card = cards.read(folder)
+    if cards.damaged(folder, card) is None:
+        return card
+    shutil.rmtree(folder)
+    return None
+
+
+def bytes_read(task: dict[str, Any], store: RowStore) -> int:
+    """Bytes of the mapped rows that the task's parts cover."""
+    spans = [store.span(*task[part]) for part in ("train", "valid") if task[part]]
+    return sum(store.X[span].nbytes + store.y[span].nbytes for span in spans)
+
+
+def row_weights(task: dict[str, Any], store: RowStore) -> np.ndarray | None:
+    """float32 [n] of the training rows: halved every `half_life` periods before the last; None if all weigh 1."""
+    if task["half_life"] is None:
+        return None
+    first, last = task["train"]
+    age = last - store.period_numbers(store.span(first, last))
+    return np.float32(0.5) ** (age.astype(np.float32) / np.float32(task["half_life"]))
+
+
+def fitted(task: dict[str, Any], store: RowStore) -> Scorer:
+    """The task's model, trained on slices of the mapped rows."""
+    train, valid = store.span(*task["train"]), store.span(*task["valid"]) if task["valid"] else None
+    more: dict[str, Any] = {}
+    if task["init"]:
+        more["init"] = initial(task)
+    return made(task).fit(
+        store.X[train],
+        store.y[train],
+        eval_set=None if valid is None else (store.X[valid], store.y[valid]),
+        sample_weight=row_weights(task, store),
+        n_features=task["n_features"],
+        **more,
+    )
+
+
+def made(task: dict[str, Any]) -> Scorer:
+    """The task's model, not yet trained."""
+    hyper = task["hyperparameters"]
+    if ordered := task["ordered"]:
+        rows = [(name, value, feature) for (name, value), feature in _ids(ordered["vocabulary"]).items()]
+        hyper = hyper | {"ordinals": ordinals(rows, ordered["history"], ordered["log2"])}
+    return make(task["algorithm"], hyper)
+
+
+def initial(task: dict[str, Any]) -> FFM | None:
+    """Another day's model with today's feature ids, or None; a value it did not know starts from its field's OOV."""
+    init = task["init"]
+    if init is None:
+        return None
+    old, new = (_ids(init[name]) for name in ("old", "new"))
+    ids, unknown = np.empty(len(new), np.int64), np.empty(len(new), np.int64)
+    for (name, value), feature in new.items():
+        ids[feature], unknown[feature] = old.get((name, value), -1), old.get((name, None), -1)
+    return FFM.load(Path(init["folder"]) / cards.START).renumbered(ids, unknown)
+
+
+def _ids(vocabulary: str) -> dict[tuple[str, str | None], int]:
+    """Feature id by field and value of a vocabulary file; the value None is the field's OOV feature."""
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(vocabulary).read(["field", "value", "feature_id"], use_threads=False)
+    columns = (table[name].to_pylist() for name in ("field", "value", "feature_id"))
+    return {(field, value): feature for field, value, feature in zip(*columns, strict=True)}
+
+
+def finish(
+    task: dict[str, Any],
+    model: Scorer,
+    curve: list[dict[str, Any]],
+    costs: list[dict[str, Any]],
+    began: float | None = None,
+) -> dict[str, Any]:
+    """Calibrate the trained `model`, write its folder and return its card.
+
+    `curve`: epoch, train_logloss, valid_logloss, seconds of each epoch. `costs`: one record per stage and partition
+    (stage, partition, rows, wall_s, cpu_s, jit_s, peak_rss_mib, bytes_read). `began`: when training started, Unix time.
+    """
+    folder, store = Path(task["folder"]), RowStore.open(task["rows"])
+    nothing = {"partition": 0, "jit_s": 0.0, "bytes_read": 0}
+    with measured() as cost:
+        if task["calib"]:
+            calib = store.span(*task["calib"])
+            calibrator = fit_calibrator(model.decision_function(store.X[calib]), store.y[calib])
+        else:
+            calib, calibrator = slice(0, 0), Calibrator(**task["calibrator"])
+    costs = [*costs, {"stage": "calibrate", "rows": calib.stop - calib.start, **nothing, **asdict(cost)}]
+    with measured() as cost:
+        model.save(folder)
+        if task["role"] == "candidate" and isinstance(model, FFM) and model.keep_before_best:
+            model.before_best().save(folder / cards.START, state=True)
+    costs.append({"stage": "save", "rows": 0, **nothing, **asdict(cost)})
+    files = cards.checksums(folder)
+    train = store.span(*task["train"])
     card = {
         "model_id": task["model_id"],
         "algorithm": task["algorithm"],
         "role": task["role"],
         "fields": list(task["fields"]),
         "calibrator": asdict(calibrator),
+        "strategy": task["strategy"],
         "lineage": task["lineage"],
-        "files": files_saved,
+        "task": {name: value for name, value in task.items() if name not in ("folder", "rows", "lineage", "fields")},
+        "files": files,
         "curve": curve,
-        "cost": {
-            "n_parameters": int(model.n_parameters_),
-            "artifact_bytes": sum((folder / name).stat().st_size for name in files_saved),
-            "train_rows": len(y),
-            "epochs": len(curve),
-            "best_epoch": best,
-            "cpu_s": cost.cpu_s,
-            "wall_s": cost.wall_s,
-            "jit_s": jit_s,
-            "peak_rss_mib": cost.peak_rss_mib,
-            "bytes_read": sum(os.path.getsize(path) for part in ("train", "valid") for path in files[part]),
-            "rows_per_s": len(y) * len(curve) / seconds if seconds else len(y) / max(cost.wall_s, 1e-9),
-        },
+        "costs": costs,
+        "refit_hyperparameters": refit_hyperparameters(task, model),
+        "began_at": began or time.time(),
+        "ended_at": time.time(),
+        "cost": summary(model, curve, costs, train.stop - train.start)
+        | {"artifact_bytes": sum((folder / name).stat().st_size for name in files if "/" not in name)},
     }
-    temporary = folder / f".{CARD}"
-    temporary.write_text(json.dumps(card, indent=1, sort_keys=True))
-    temporary.replace(folder / CARD)
+    cards.write(folder, card)
     return card
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def refit_hyperparameters(task: dict[str, Any], model: Any) -> dict[str, Any]:
+    """What repeats this training on more rows without a validation part: the epochs and settings found on it."""
+    hyper, epochs = task["hyperparameters"], max(model.best_epoch_, 1)
+    if task["algorithm"] == "lr":
+        return hyper | {"grid": [model.C_]}
+    if task["algorithm"] == "lightgbm":
+        best = min(model.trials_, key=lambda trial: trial["valid_logloss"] or 0.0)
+        return hyper | {"grid": [best["parameters"]], "rounds": epochs}
+    if task["algorithm"] == "prior":
+        return hyper
+    kept = {"keep_before_best": False} if task["algorithm"] == "ffm" else {}
+    return hyper | {"epochs": epochs, "patience": None, **kept}
+
+
+def summary(model: Scorer, curve: list[dict[str, Any]], costs: list[dict[str, Any]], rows: int) -> dict[str, Any]:
+    """What the fact `models` says of a training: partitions add up in CPU time and overlap in wall time and memory."""
+    passes = [cost for cost in costs if cost["stage"] in ("fit", "pass", "merge", "validation")]
+    seconds = sum(entry["seconds"] for entry in curve)
+    wall = {stage: max(c["wall_s"] for c in passes if c["stage"] == stage) for stage in {c["stage"] for c in passes}}
+    return {
+        "n_parameters": int(model.n_parameters_),
+        "train_rows": rows,
+        "epochs": len(curve),
+        "best_epoch": model.best_epoch_,
+        "cpu_s": sum(cost["cpu_s"] for cost in passes),
+        "wall_s": sum(wall.values()),
+        "jit_s": max(cost["jit_s"] for cost in costs),
+        "peak_rss_mib": max(cost["peak_rss_mib"] for cost in costs),
+        "bytes_read": sum(cost["bytes_read"] for cost in costs),
+        "rows_per_s": rows * len(curve) / seconds if seconds else rows / max(sum(wall.values()), 1e-9),
+    }
 
 
 def warm_up(task: dict[str, Any]) -> float:
     """Fit the task's model on two rows, so that no compilation falls into what is measured; seconds it took."""
-    if task["algorithm"] == "prior":
+    if task["algorithm"] not in ("ffm", "fm", "lr_cross"):
         return 0.0
     began = time.perf_counter()
     X, y = np.zeros((2, len(task["fields"])), np.int32), np.array([0, 1], np.int8)
-    FFM(**task["hyperparameters"] | {"epochs": 1}).fit(X, y, eval_set=(X, y), n_features=1)
+    once = task["hyperparameters"] | {"epochs": 1} | ({"negative_rate": 1.0} if task["algorithm"] == "ffm" else {})
+    make(task["algorithm"], once).fit(X, y, eval_set=(X, y), n_features=1)
     return time.perf_counter() - began
-
-
-def _fit(
-    task: dict[str, Any], X: np.ndarray, y: np.ndarray, valid: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[FFM | HierarchicalPrior, list[dict[str, Any]]]:
-    """The fitted model and its curve per epoch."""
-    if task["algorithm"] == "prior":
-        prior = HierarchicalPrior(**task["hyperparameters"])
-        return prior.fit(X, y, task["n_features"]), []
-    model = FFM(**task["hyperparameters"])
-    model.fit(X, y, eval_set=valid, n_features=task["n_features"])
-    return model, model.history_
-
-
-class ScoringModel:
-    """A finished model folder, memory-mapped: logits and calibrated p of encoded rows.
-
-    Raises OSError if a file is missing and ValueError if its bytes are not those that were written.
-    """
-
-    def __init__(self, folder: str) -> None:
-        card = json.loads((Path(folder) / CARD).read_text())
-        for name, sha256 in card["files"].items():
-            if _sha256(Path(folder) / name) != sha256:
-                raise ValueError(f"model {folder} is damaged: {name} is not what was written")
-        kind = HierarchicalPrior if card["algorithm"] == "prior" else FFM
-        self.model, self.model_id, self.fields = kind.load(folder), card["model_id"], card["fields"]
-        self.calibrator = Calibrator(**card["calibrator"])
-
-    def score(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Raw logits float32 [n] and calibrated p float64 [n] of X int32 [n, n_fields]."""
-        logits = self.model.decision_function(X)
-        return logits, self.calibrator(logits)
-
-
-def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:
-    """Slope and intercept per target period.
-
-    `task`: files of rows with `period_no`, `y` and the logit `column`; `windows` maps a target period to the periods it
-    learns from.
-    """
-    import pyarrow.parquet as pq
-
-    columns = ["period_no", "y", task["column"]]
-    parts = [pq.ParquetFile(path).read(columns, use_threads=False) for path in task["files"]]
-    period, y, logits = (np.concatenate([part[name].to_numpy() for part in parts]) for name in columns)
-    found = {}
-    for target, periods in task["windows"].items():
-        inside = np.isin(period, periods)
-        fitted = fit_calibrator(logits[inside], y[inside])
-        found[target] = (fitted.slope, fitted.intercept)
-    return found
-
-
-@functools.lru_cache(maxsize=32)
-def opened(folder: str) -> ScoringModel:
-    """The model of `folder`, loaded once per Python process however many tasks it serves."""
-    return ScoringModel(folder)
-
-
-def scoring_cost(task: dict[str, Any]) -> list[dict[str, float]]:
-    """Score the same block of rows again and again: wall and CPU seconds and peak RSS of each repeat.
-
-    `task`: folder, files, fields, rows (at most), repeats. Compilation and page faults fall into an uncounted first go.
-    """
-    X = read_examples(task["files"], task["fields"])[0][: task["rows"]]
-    model = opened(task["folder"])
-    model.score(X)
-    results = []
-    for repeat in range(1, task["repeats"] + 1):
-        with measured() as cost:
-            model.score(X)
-        results.append({"repeat": repeat, "rows": len(X), **asdict(cost)})
-    return results

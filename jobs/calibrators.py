@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ffm_udf import workers
+from ffm_udf import scoring
 from jobs.contract import ContractError
 from jobs.cycle import Cycle
-from jobs.lake import Dataset
+from jobs.lake import Dataset, sha256_json
 
 
 def calibrators(cycle: Cycle, spark: SparkSession, logits: Dataset, ids: list[str]) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def calibrators(cycle: Cycle, spark: SparkSession, logits: Dataset, ids: list[st
     def write(out: Path) -> None:
         files = logits.under("split=calib", "split=test")
         tasks = [{"files": files, "column": f"z_{place}", "windows": windows} for place in range(len(ids))]
-        fitted = spark.sparkContext.parallelize(tasks, len(tasks)).map(workers.fit_calibrators).collect()
+        fitted = spark.sparkContext.parallelize(tasks, len(tasks)).map(scoring.fit_calibrators).collect()
         rows = [
             {"model_id": model_id, "period": cycle.periods.day(period), "slope": slope, "intercept": intercept}
             for model_id, found in zip(ids, fitted, strict=True)
@@ -89,3 +89,7 @@ def calibrated(
         z = F.col(f"z_{place}").cast("double") * slope + intercept
         columns.append((1 / (1 + F.exp(-z))).alias(f"p_{place}"))
     return rows.select(*kept, *columns)
+
+
+def calibrator_id(calibrator: dict[str, float]) -> str:
+    return f"logistic-{sha256_json(calibrator)[:8]}"

@@ -18,25 +18,31 @@ from jobs import (
     encode,
     evaluate,
     ingest,
+    levers,
     monitor,
     nightly,
     publish,
     releases,
+    reproduce,
     score,
     train,
 )
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
+from jobs.folds import FoldError
 from jobs.java import JavaError
 from jobs.lake import PROJECT, LakeError
 from jobs.mart_checks import MartError
 from jobs.policies import PolicyError
 from jobs.progress import Progress
 from jobs.spark_session import session
+from jobs.training_plan import Options, Strategy, TrainError
 from jobs.warehouse import WarehouseError
+from jobs.watched_job import JobError
 
 KNOWN = (
     ContractError,
+    FoldError,
     JavaError,
     LakeError,
     MartError,
@@ -46,6 +52,8 @@ KNOWN = (
     ingest.IngestError,
     releases.ReleaseError,
     score.ScoreError,
+    JobError,
+    TrainError,
 )
 CONF = PROJECT / "conf"
 DEFAULT = CONF / "promo.yml"
@@ -69,9 +77,9 @@ def _about() -> None:
     """
 
 
-def cycle_of(contract: Path, date: str | None, warehouse: Path) -> Cycle:
-    """The cycle the options name; raises ContractError for a bad file or date."""
-    found = load(contract)
+def cycle_of(contract: Path, date: str | None, warehouse: Path, training: dict[str, Any] | None = None) -> Cycle:
+    """The cycle the options name, `training` in place of the contract's own; raises ContractError for a bad value."""
+    found = load(contract, training)
     try:
         # A scheduler says which day its run is for: a retry after midnight must not become another night.
         asked = date or found.default_date or os.environ.get("FIELDMART_TODAY") or dt.date.today()
@@ -96,9 +104,9 @@ def policy(contract: Path, name: str) -> Path:
     return beside if beside.exists() else CONF / name
 
 
-def _nightly(cycle: Cycle, contract: Path) -> None:
+def _nightly(cycle: Cycle, contract: Path, options: Options) -> None:
     started = dt.datetime.now(dt.UTC)
-    release = nightly.run(cycle, lambda name: policy(contract, name))
+    release = nightly.run(cycle, lambda name: policy(contract, name), options)
     nightly.summary(cycle, release)
     cycle.progress.console.print(f"Done in {(dt.datetime.now(dt.UTC) - started).total_seconds():.0f} s.")
 
@@ -121,7 +129,6 @@ def _publish(cycle: Cycle, contract: Path) -> None:
 
 Step = Callable[[Cycle, Path], Any]
 STEPS: dict[str, tuple[Step, str]] = {
-    "nightly": (_nightly, "The whole night, ingest to publish, with a summary."),
     "ingest": (
         lambda cycle, _: ingest.run(cycle, session(cycle.warehouse)),
         "Read and validate the source as of DATE into an immutable snapshot; bad rows go to quarantine.",
@@ -130,11 +137,11 @@ STEPS: dict[str, tuple[Step, str]] = {
         lambda cycle, _: encode.run(cycle, session(cycle.warehouse)),
         "Turn the snapshot into examples: point-in-time history, vocabularies, split by time.",
     ),
-    "train": (
-        lambda cycle, _: train.run(cycle, session(cycle.warehouse)),
-        "Train every k and the prior, one model per Spark task.",
-    ),
     "evaluate": (_evaluate, "Metrics with intervals, calibration, cost per score and value on the test periods."),
+    "levers": (
+        lambda cycle, _: levers.run(cycle, session(cycle.warehouse)),
+        "What regularisation, data, features and recency bring against more k, on folds before the test periods.",
+    ),
     "warehouse": (lambda cycle, _: decide.build_evidence(cycle), "Build the evidence marts, not yet visible."),
     "decide": (_decide, "GO, HOLD or NO-GO by the gate; on GO refit; append to the decision log."),
     "score": (
@@ -151,6 +158,8 @@ STEPS: dict[str, tuple[Step, str]] = {
 
 def command(name: str) -> Callable[..., None]:
     """The function behind `fieldmart <name>` and `spark-submit jobs/<name>.py`."""
+    if name in TRAINING:
+        return training_command(name, TRAINING[name])
     work, text = STEPS[name]
 
     def run(contract: Contract = DEFAULT, date: Date = None, warehouse: Warehouse = ROOT) -> None:
@@ -160,7 +169,65 @@ def command(name: str) -> Callable[..., None]:
     return run
 
 
-for _name in STEPS:
+Sweep = Annotated[bool, typer.Option("--sweep", help="The contract's sweep (all k and seeds, baselines): decides k.")]
+Way = Annotated[Strategy, typer.Option(help="One task per model, one model over all partitions, or by data size.")]
+Partitions = Annotated[int | None, typer.Option(min=1, help="Partitions of one mixed model.  [default: one per slot]")]
+Syncs = Annotated[int, typer.Option(min=1, help="Merges per epoch of mixing.")]
+Stall = Annotated[float, typer.Option(min=1, help="Seconds without progress after which training is given up.")]
+Init = Annotated[str | None, typer.Option(help="Warm start: date of the cycle whose candidates to start from.")]
+Window = Annotated[
+    int | None, typer.Option(min=1, help="Train on the last so many periods.  [default: the contract's]")
+]
+HalfLife = Annotated[
+    float | None, typer.Option(help="Periods after which a row counts half.  [default: the contract's]")
+]
+Rate = Annotated[
+    float | None, typer.Option(help="Share of the negatives to train on, in (0, 1].  [default: the contract's]")
+]
+
+
+def training_command(name: str, text: str) -> Callable[..., None]:
+    """`train` and `nightly`, which take what may be chosen about training."""
+
+    def run(
+        contract: Contract = DEFAULT,
+        date: Date = None,
+        warehouse: Warehouse = ROOT,
+        sweep: Sweep = False,
+        strategy: Way = Strategy.auto,
+        partitions: Partitions = None,
+        syncs: Syncs = 1,
+        stall_timeout: Stall = 300.0,
+        init: Init = None,
+        window: Window = None,
+        half_life: HalfLife = None,
+        negative_rate: Rate = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the training plan; train nothing.")] = False,
+    ) -> None:
+        def step() -> None:
+            frozen = {"window": window, "half_life": half_life, "negative_rate": negative_rate}
+            cycle = cycle_of(contract, date, warehouse, {n: v for n, v in frozen.items() if v is not None})
+            options = Options(sweep, strategy, partitions, syncs, stall_timeout, init)
+            if dry_run:
+                train.dry_run(cycle, options, os.cpu_count() or 1)
+            elif name == "train":
+                train.run(cycle, session(cycle.warehouse), options)
+            else:
+                _nightly(cycle, contract, options)
+
+        guarded(step)
+
+    run.__doc__ = text
+    return run
+
+
+TRAINING = {
+    "nightly": "The whole night, ingest to publish, with a summary.",
+    "train": "Train every k, the prior and the baselines, one model per Spark task or one over all partitions.",
+}
+
+ORDER = ("nightly", "ingest", "encode", "train", "evaluate", "levers", "warehouse", "decide", "score", "monitor")
+for _name in (*ORDER, "publish"):
     app.command(_name)(command(_name))
 
 
@@ -193,6 +260,17 @@ def rollback(
     typer.echo(f"current is {release.release_id}")
 
 
+@app.command("reproduce")
+def train_again(
+    model_id: Annotated[str, typer.Argument(help="Id of a model in the warehouse.")], warehouse: Warehouse = ROOT
+) -> None:
+    """Train a model again from its card and compare bits and losses; exit code 1 if it is another model."""
+    found = guarded(lambda: reproduce.run(warehouse, model_id, lambda: session(warehouse)))
+    reproduce.show(found, Progress().console)
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
 @app.command("log")
 def show_log(warehouse: Warehouse = ROOT) -> None:
     """Verify the decision log's hash chain and print its entries."""
@@ -200,8 +278,7 @@ def show_log(warehouse: Warehouse = ROOT) -> None:
     def step() -> None:
         report = decision_log.verify(warehouse)
         for entry in decision_log.entries(warehouse):
-            said = entry.payload.get("verdict") or entry.payload.get("release_id")
-            typer.echo(f"{entry.seq:>4}  {entry.at}  {entry.kind:<9} {said}  {entry.entry_hash[:12]}")
+            typer.echo(f"{entry.seq:>4}  {entry.at}  {entry.kind:<9} {entry.text}  {entry.entry_hash[:12]}")
         typer.echo(
             f"{report.entries} entries, chain intact"
             + (f", {report.torn_bytes} torn bytes ignored" if report.torn_bytes else "")

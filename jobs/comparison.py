@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,57 +52,129 @@ def calibration_interval(members: Sequence[dict[str, Any]]) -> tuple[float | Non
 
 
 def compare_k(
-    period_sums: Sequence[dict[str, Any]], cards: Sequence[dict[str, Any]], margin: float
+    period_sums: Sequence[dict[str, Any]],
+    cards: Sequence[dict[str, Any]],
+    margin: float,
+    shipping_seed: int,
+    decided: Decided | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of fact `k_comparison`: every FFM candidate against the one with the lowest test logloss, paired by period.
+    """Rows of fact `k_comparison`: every k of FFM against the one with the lowest test logloss.
 
-    `margin` is relative to the best logloss. The verdict is the smallest k whose simultaneous upper bound stays within
-    the margin; the best k itself always does.
+    A k's loss is the mean over its seeds, and differences are paired by seed and period. Their intervals hold the
+    spread over periods and that over seeds. `margin` is relative to the best logloss. The verdict is the smallest k
+    whose simultaneous upper bound stays within the margin; the best k itself always does. With fewer than ENOUGH_SEEDS
+    seeds it is that of `decided`, the last sweep, if that k is among those compared; without one it is provisional.
     """
-    ffm = [card for card in cards if card["algorithm"] == "ffm"]
-    tests = {
-        card["model_id"]: sorted(
-            (row for row in period_sums if row["model_id"] == card["model_id"] and row["split"] == "test"),
-            key=lambda row: row["period"],
-        )
-        for card in ffm
-    }
-    loss = {name: _column(rows, "sum_logloss").sum() / _column(rows, "n").sum() for name, rows in tests.items()}
-    best = min(ffm, key=lambda card: loss[card["model_id"]])
-    best_rows = tests[best["model_id"]]
-    allowed = margin * loss[best["model_id"]]
-    seeds = len({card["lineage"]["hyperparameters"]["seed"] for card in ffm})
+    tests = _tests(period_sums, [card for card in cards if card["algorithm"] == "ffm"])
+    ks, seeds = sorted({k for k, _ in tests}), sorted({seed for _, seed in tests})
+    n = next(iter(tests.values()))["n"]
+    loss = {k: np.mean([tests[k, seed]["loss"].sum() for seed in seeds]) / n.sum() for k in ks}
+    best = min(ks, key=lambda k: loss[k])
+    enough = len(seeds) >= ENOUGH_SEEDS
+    inherited = decided if decided and decided.k in ks and not enough else None
     found = []
-    for card in sorted(ffm, key=_k):
-        rows = tests[card["model_id"]]
-        gap, n = _column(rows, "sum_logloss") - _column(best_rows, "sum_logloss"), _column(rows, "n")
-        one = intervals.ratio(gap, n)
-        all_k = intervals.ratio(gap, n, intervals.simultaneous(0.95, len(ffm) - 1))
+    for k in ks:
+        gaps = np.array([tests[k, seed]["loss"] - tests[best, seed]["loss"] for seed in seeds])
+        delta, se_seed = _delta(gaps, n, 0.95)
+        every = _delta(gaps, n, intervals.simultaneous(0.95, len(ks) - 1))[0]
+        allowed = float(margin * loss[best])
         found.append(
             {
-                "model_id": card["model_id"],
-                "k": _k(card),
-                "best_model_id": best["model_id"],
-                "best_k": _k(best),
-                "delta_logloss": one.value,
-                "delta_lo": one.lo,
-                "delta_hi": one.hi,
-                "delta_lo_simultaneous": all_k.lo,
-                "delta_hi_simultaneous": all_k.hi,
+                "k": k,
+                "model_id": tests[k, shipping_seed]["model_id"],
+                "best_k": best,
+                "best_model_id": tests[best, shipping_seed]["model_id"],
+                "logloss": float(loss[k]),
+                "delta_logloss": delta.value,
+                "se_seed": se_seed,
+                "se_period": intervals.ratio(gaps.mean(axis=0), n).error,
+                "delta_lo": delta.lo,
+                "delta_hi": delta.hi,
+                "delta_lo_simultaneous": every.lo,
+                "delta_hi_simultaneous": every.hi,
                 "margin": allowed,
-                "is_non_inferior": card is best or (all_k.hi is not None and all_k.hi <= allowed),
+                "is_non_inferior": k == best or (every.hi is not None and every.hi <= allowed),
                 "is_verdict": False,
-                "is_provisional": seeds < ENOUGH_SEEDS,
-                "n_seeds": seeds,
-                "n_periods": len(rows),
+                "is_provisional": not enough and inherited is None,
+                "verdict_from": inherited.cycle_date if inherited else None,
+                "n_seeds": len(seeds),
+                "n_periods": len(n),
             }
         )
-    next(row for row in found if row["is_non_inferior"])["is_verdict"] = True
+    wanted = inherited.k if inherited else next(row["k"] for row in found if row["is_non_inferior"])
+    next(row for row in found if row["k"] == wanted)["is_verdict"] = True
     return found
 
 
-def _k(card: dict[str, Any]) -> int:
-    return card["lineage"]["hyperparameters"]["k"]
+@dataclass(frozen=True)
+class Decided:
+    """The verdict of a sweep and the date of its cycle."""
+
+    k: int
+    cycle_date: dt.date
+
+
+def _tests(
+    period_sums: Sequence[dict[str, Any]], cards: Sequence[dict[str, Any]]
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """By k and seed: the model's id and, by period, its test rows and summed logloss."""
+    found = {}
+    for card in cards:
+        rows = _rows(period_sums, card["model_id"], "test")
+        hyper = card["task"]["hyperparameters"]
+        arrays = {"n": _column(rows, "n"), "loss": _column(rows, "sum_logloss")}
+        found[hyper["k"], hyper["seed"]] = {"model_id": card["model_id"], **arrays}
+    return found
+
+
+def _delta(gaps: np.ndarray, n: np.ndarray, level: float) -> tuple[intervals.Interval, float | None]:
+    """Mean difference of `gaps` [seeds, periods] over `n` [periods] rows with its interval, and its seed error."""
+    over_periods, seeds = intervals.ratio(gaps.mean(axis=0), n), len(gaps)
+    errors = [] if over_periods.error is None else [(over_periods.error, len(n) - 1)]
+    se_seed = None
+    if seeds > 1:
+        se_seed = float((gaps.sum(axis=1) / n.sum()).std(ddof=1) / np.sqrt(seeds))
+        errors += [(se_seed, seeds - 1)] if errors else []
+    return intervals.combined(over_periods.value, errors, level), se_seed
+
+
+def compare_baselines(
+    period_sums: Sequence[dict[str, Any]], cards: Sequence[dict[str, Any]], verdict: str
+) -> list[dict[str, Any]]:
+    """Rows of fact `baseline_comparison`: the verdict's model against every other algorithm, paired by test period.
+
+    Of several models of one algorithm the one that is best on valid is shown.
+    """
+    ours, found = _rows(period_sums, verdict, "test"), []
+    n = _column(ours, "n")
+    for algorithm in sorted({card["algorithm"] for card in cards} - {"ffm"}):
+        mine = [card for card in cards if card["algorithm"] == algorithm]
+        card = min(mine, key=lambda c: sum(row["sum_logloss"] for row in _rows(period_sums, c["model_id"], "valid")))
+        theirs = _column(_rows(period_sums, card["model_id"], "test"), "sum_logloss")
+        gap = _column(ours, "sum_logloss") - theirs
+        delta, relative = intervals.ratio(gap, n), intervals.ratio(gap, theirs)
+        found.append(
+            {
+                "algorithm": algorithm,
+                "model_id": card["model_id"],
+                "k": card["task"]["hyperparameters"].get("k", 0),
+                "logloss": float(theirs.sum() / n.sum()),
+                "delta_logloss": delta.value,
+                "delta_lo": delta.lo,
+                "delta_hi": delta.hi,
+                "delta_relative": relative.value,
+                "delta_relative_lo": relative.lo,
+                "delta_relative_hi": relative.hi,
+                "n_periods": len(n),
+            }
+        )
+    return found
+
+
+def _rows(period_sums: Sequence[dict[str, Any]], model_id: str, split: str) -> list[dict[str, Any]]:
+    """The model's rows of one part, in time order."""
+    mine = [row for row in period_sums if row["model_id"] == model_id and row["split"] == split]
+    return sorted(mine, key=lambda row: row["period"])
 
 
 def _column(rows: Sequence[dict[str, Any]], name: str) -> np.ndarray:

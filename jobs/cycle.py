@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import durable
 from jobs.contract import Contract
 from jobs.lake import Dataset, Lake, LakeError, write_json
 from jobs.periods import Periods
@@ -24,12 +25,16 @@ from jobs.progress import Progress
 MAKER = {
     "exposures": "ingest",
     "purchases": "ingest",
+    "members": "ingest",
     "entity_list": "ingest",
     "offer_list": "ingest",
     "label_rates": "encode",
     "vocabulary": "encode",
     "examples": "encode",
+    "rows": "encode",
     "models": "train",
+    "training_cost": "train",
+    "lever_gain": "levers",
     "calibrators": "evaluate",
     "predictions": "evaluate",
     "k_comparison": "evaluate",
@@ -83,11 +88,14 @@ class Cycle:
         return self.lake.get(name, key), found is not None
 
     def remember(self, datasets: dict[str, str], **more: Any) -> None:
-        state = self.state()
-        state["datasets"] |= datasets
-        for name, value in more.items():
-            state[name] = state.get(name, {}) | value
-        write_json(self._path, state)
+        with durable.locked(
+            self._path.with_name(f".{self._path.name}.lock")
+        ):  # a step of another process may write too
+            state = self.state()
+            state["datasets"] |= datasets
+            for name, value in more.items():
+                state[name] = state.get(name, {}) | value
+            write_json(self._path, state)
 
     def stage(self, name: str) -> Stage:
         return Stage(self, name)

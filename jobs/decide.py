@@ -6,11 +6,12 @@ The refit comes before the log entry: the champion the log names always has its 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs import decision_log, train, warehouse
+from jobs import decision_log, models, train, warehouse
 from jobs import gate as gates
 from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
@@ -23,12 +24,14 @@ MART = "mart.duckdb"
 EVIDENCE = (
     *("label_rates", "models", "training_curve", "period_metrics", "model_metrics", "k_comparison", "slice_metrics"),
     *("calibration_bins", "scoring_cost", "rates", "value_periods", "value_comparison", "ingest_counts"),
+    *("training_cost", "baseline_comparison", "test_openings", "lever_gain"),
 )
 
 
 def build_evidence(cycle: Cycle) -> Path:
     """Open the release folder of this night and build the evidence marts in it, not yet visible; returns the mart."""
     with cycle.stage("warehouse") as stage:
+        remember_levers(cycle)
         facts = {name: cycle.dataset(name) for name in EVIDENCE}
         building = open_building(cycle.warehouse, f"{cycle.contract.name}-{cycle.date}")
         database = building.folder / MART
@@ -36,6 +39,23 @@ def build_evidence(cycle: Cycle) -> Path:
         cycle.remember({}, run={"release_id": building.release_id})
         stage.rows, stage.bytes = sum(data.rows for data in facts.values()), database.stat().st_size
     return database
+
+
+def remember_levers(cycle: Cycle) -> None:
+    """Let the cycle stand on the contract's last table of levers, or on an empty one: levers are not pulled nightly."""
+    folder, found = cycle.warehouse / "cycles" / cycle.contract.name, []
+    for path in folder.glob("*.json"):
+        key = json.loads(path.read_text())["datasets"].get("lever_gain")
+        data = cycle.lake.find("lever_gain", key) if key and path.stem <= str(cycle.date) else None
+        if data is not None and data.rows:
+            found.append((path.stem, data.key))
+    if found:
+        cycle.remember({"lever_gain": max(found)[1]})
+        return
+    key = cycle.lake.key("lever_gain", __name__, {}, "none")
+    if cycle.lake.find("lever_gain", key) is None:
+        cycle.lake.write_fact("lever_gain", key, [])
+    cycle.remember({"lever_gain": key})
 
 
 def mart_in_building(cycle: Cycle) -> Path:
@@ -57,7 +77,7 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path) -> decision_log.Entry:
     promotes = None
     if found.verdict == "GO" and found.model_id:
         promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id))
-        sync_tree(train.model_folder(cycle, promotes))
+        sync_tree(models.model_folder(cycle.warehouse, promotes))
     entry = decision_log.append_decision(cycle.warehouse, cycle.contract.name, cycle.date, found, promotes)
     decision_log.write_aliases(cycle.warehouse)
     said = {name: entry.payload[name] for name in ("verdict", "reason")}

@@ -26,8 +26,8 @@ from jobs.durable import locked, sync
 from jobs.gate import Evaluation
 from jobs.lake import write_json
 
-Kind = Literal["decision", "publish", "rollback"]
-KINDS = ("decision", "publish", "rollback")
+Kind = Literal["decision", "publish", "rollback", "opening", "sweep"]
+KINDS = ("decision", "publish", "rollback", "opening", "sweep")
 FIRST = "0" * 64  # prev_hash of the first entry
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,16 @@ class Entry:
     @property
     def decision_id(self) -> str:
         return self.entry_hash[:12]
+
+    @property
+    def text(self) -> str:
+        """What the entry says, in a few words."""
+        said = self.payload
+        if self.kind == "opening":
+            return f"test {said['test_from']} to {said['test_through']}, {said['models']} models, opening {said['nth']}"
+        if self.kind == "sweep":
+            return f"k = {said['k']} of {said['ks']}, {said['n_seeds']} seeds"
+        return said["verdict"] if self.kind == "decision" else said["release_id"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,58 @@ def append_decision(
         return _append(warehouse, "decision", payload, at)
 
 
+def append_opening(
+    warehouse: Path, opened: dict[str, Any], test_from: dt.date, test_through: dt.date, at: dt.datetime | None = None
+) -> Entry:
+    """Commit that the test periods test_from..test_through of `opened` (contract, cycle_date, models) were scored.
+
+    The entry counts how often these very periods were opened before: it is the `nth` time.
+    """
+    window = {"test_from": test_from.isoformat(), "test_through": test_through.isoformat()}
+    with locked(_lock(warehouse)):
+        before = [e for e in entries(warehouse) if e.kind == "opening" and e.payload["contract"] == opened["contract"]]
+        same = [e for e in before if all(e.payload[name] == day for name, day in window.items())]
+        return _append(warehouse, "opening", {**opened, **window, "nth": len(same) + 1}, at)
+
+
+def openings(found: Iterable[Entry], contract: str, as_of: dt.date) -> list[dict[str, Any]]:
+    """The rows of the fact `test_openings`: of one contract, of cycles up to `as_of`."""
+    day = dt.date.fromisoformat
+    return [
+        {
+            **{name: entry.payload[name] for name in ("contract", "models", "nth")},
+            **{name: day(entry.payload[name]) for name in ("cycle_date", "test_from", "test_through")},
+            "opened_at": _naive(entry.at),
+        }
+        for entry in found
+        if entry.kind == "opening"
+        and entry.payload["contract"] == contract
+        and entry.payload["cycle_date"] <= as_of.isoformat()
+    ]
+
+
+def append_sweep(warehouse: Path, payload: dict[str, Any]) -> Entry:
+    """Commit a sweep's verdict {contract, cycle_date, terms_sha, k, best_k, n_seeds, margin, ks}, or return the entry
+    that says the same already."""
+    with locked(_lock(warehouse)):
+        same = [entry for entry in entries(warehouse) if entry.kind == "sweep" and entry.payload == payload]
+        return same[-1] if same else _append(warehouse, "sweep", payload, None)
+
+
+def last_sweep(warehouse: Path, contract: str, as_of: dt.date, terms_sha: str) -> dict[str, Any] | None:
+    """The verdict of the latest sweep of `contract` up to `as_of` on the same terms (fields and frozen block)."""
+    wanted = {"contract": contract, "terms_sha": terms_sha}
+    found = [
+        entry
+        for entry in entries(warehouse)
+        if entry.kind == "sweep"
+        and all(entry.payload[name] == value for name, value in wanted.items())
+        and entry.payload["cycle_date"] <= as_of.isoformat()
+    ]
+    last = max(found, key=lambda entry: (entry.payload["cycle_date"], entry.seq), default=None)
+    return last.payload if last else None
+
+
 def champion(warehouse: Path, contract: str, as_of: dt.date | None = None) -> str | None:
     """The model promoted by the last GO of `contract`, None before the first; HOLD and NO-GO leave it as it is.
 
@@ -155,7 +217,7 @@ def to_facts(
                 "decision_id": entry.decision_id,
                 "seq": entry.seq,
                 "cycle_date": cycle_date,
-                "decided_at": dt.datetime.fromisoformat(entry.at).astimezone(dt.UTC).replace(tzinfo=None),
+                "decided_at": _naive(entry.at),
                 "verdict": payload["verdict"],
                 "reason": payload["reason"],
                 "k": payload["k"],
@@ -169,6 +231,11 @@ def to_facts(
         for seq, rule in enumerate(payload["rules"], start=1):
             rules.append({"decision_id": entry.decision_id, "seq": seq, **rule})
     return decisions, rules
+
+
+def _naive(at: str) -> dt.datetime:
+    """An entry's instant as the naive UTC timestamp that facts hold."""
+    return dt.datetime.fromisoformat(at).astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def _decisions(found: Iterable[Entry], contract: str | None = None, as_of: dt.date | None = None) -> list[Entry]:

@@ -6,7 +6,9 @@ test periods (jobs/intervals.py), k is compared paired by period, and scoring co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import FloatType, StructField, StructType
 
-from ffm_udf import workers
-from jobs import train
+from ffm_udf import scoring
+from jobs import decision_log, models, row_arrays
 from jobs.calibrators import calibrated, calibrators
-from jobs.comparison import calibration_interval, compare_k, with_intervals
+from jobs.comparison import ENOUGH_SEEDS, Decided, calibration_interval, compare_baselines, compare_k, with_intervals
 from jobs.cycle import Cycle
 from jobs.gate import load_gate
-from jobs.lake import Dataset
+from jobs.lake import Dataset, sha256_json
+from jobs.lineage import features
 from jobs.policies import load_rates, load_value
+from jobs.training_tasks import spans
 from jobs.value import value_facts
 
 BINS = 20  # of the reliability curve
@@ -47,9 +51,10 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
             "margin": load_gate(gate).margin_relative_logloss,
             "slices": cycle.contract.part("slices", "slice_min_n"),
             "value": policy.sha,
+            "last_sweep": asdict(swept) if (swept := last_sweep(cycle)) else None,
         }
-        names = ["period_metrics", "model_metrics", "k_comparison", "slice_metrics", "calibration_bins", "scoring_cost"]
-        names += ["value_periods", "value_comparison"]
+        names = ["period_metrics", "model_metrics", "k_comparison", "baseline_comparison", "slice_metrics"]
+        names += ["calibration_bins", "scoring_cost", "value_periods", "value_comparison"]
         keys = {name: cycle.lake.key(name, __name__, {"predictions": predictions.content}, params) for name in names}
         if not all(cycle.lake.find(name, key) for name, key in keys.items()):
             found = measure(cycle, spark, predictions, cards, params["margin"], policy)
@@ -60,14 +65,17 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
         if cycle.lake.find("rates", keys["rates"]) is None:
             cycle.lake.write_fact("rates", keys["rates"], [priced.model_dump() | {"rates_sha": priced.sha}])
         cycle.remember(keys)
+        log_sweep(cycle)
+        write_openings(cycle)
 
 
 def candidates(cycle: Cycle) -> list[dict[str, Any]]:
-    """Cards of the compared models, by k."""
+    """Cards of the compared models, by k, algorithm and seed, each with its `rehearsal_id`."""
     rows = cycle.dataset("models").table().to_pylist()
+    rehearsals = {row["candidate_id"]: row["model_id"] for row in rows if row["role"] == "rehearsal"}
     return [
-        train.read_card(cycle, row["model_id"])
-        for row in sorted(rows, key=lambda r: r["k"])
+        models.read_card(cycle.warehouse, row["model_id"]) | {"rehearsal_id": rehearsals[row["model_id"]]}
+        for row in sorted(rows, key=lambda r: (r["k"], r["algorithm"], r["seed"]))
         if row["role"] == "candidate"
     ]
 
@@ -75,21 +83,25 @@ def candidates(cycle: Cycle) -> list[dict[str, Any]]:
 def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> tuple[Dataset, bool]:
     """The data set `predictions`: the rows of valid, calib and test with a calibrated `p_<i>` per candidate.
 
+    The candidate scores valid and calib, its rehearsal, which has learned from them, the test rows.
     A night learns its calibrator on the periods just before the one it scores, so every test period gets the
     calibrator of the `calib` periods before it (rolling origin), learned from logits of rows no candidate trained on.
     A champion that is held keeps the calibrator of the night that promoted it.
     """
     examples = cycle.dataset("examples")
-    folders = [str(train.model_folder(cycle, card["model_id"]).resolve()) for card in cards]
     ids = [card["model_id"] for card in cards]
 
     def write(out: Path) -> None:
         root = str(examples.folder / examples.manifest["run"])
-        paths = sorted({str(Path(file).parent) for file in examples.under(*_parts())})
-        rows = spark.read.option("basePath", root).parquet(*paths)
-        with_logits(rows, folders).write.partitionBy("split").mode("append").parquet(str(out))
+        for parts, name in ((("valid", "calib"), "model_id"), (("test",), "rehearsal_id")):
+            folders = [str(models.model_folder(cycle.warehouse, card[name]).resolve()) for card in cards]
+            paths = sorted({str(Path(file).parent) for file in examples.under(*(f"split={part}" for part in parts))})
+            rows = spark.read.option("basePath", root).parquet(*paths)
+            with_logits(rows, folders).write.partitionBy("split").mode("append").parquet(str(out))
+        open_test(cycle, len(cards))
 
-    logits, _ = cycle.make("logits", __name__, {"examples": examples.content}, ids, write)
+    params = [ids, [card["rehearsal_id"] for card in cards]]
+    logits, _ = cycle.make("logits", __name__, {"examples": examples.content}, params, write)
     learned = calibrators(cycle, spark, logits, ids)
 
     def calibrate(out: Path) -> None:
@@ -100,8 +112,43 @@ def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> t
     return cycle.make("predictions", __name__, inputs, ids, calibrate)
 
 
-def _parts() -> list[str]:
-    return [f"split={part}" for part in ("valid", "calib", "test")]
+def write_openings(cycle: Cycle) -> None:
+    """The fact `test_openings` of this contract up to this cycle."""
+    rows = decision_log.openings(decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
+    key = cycle.lake.key("test_openings", __name__, {"rows": sha256_json(rows)}, None)
+    if cycle.lake.find("test_openings", key) is None:
+        cycle.lake.write_fact("test_openings", key, rows)
+    cycle.remember({"test_openings": key})
+
+
+def terms_sha(cycle: Cycle) -> str:
+    """What a verdict on k rests on besides the rows: the fields and everything that is frozen while k varies."""
+    return sha256_json([features(cycle.contract), cycle.contract.part("training", "min_count", "label")])
+
+
+def last_sweep(cycle: Cycle) -> Decided | None:
+    """The verdict that a night with few seeds goes by."""
+    found = decision_log.last_sweep(cycle.warehouse, cycle.contract.name, cycle.date, terms_sha(cycle))
+    return Decided(found["k"], dt.date.fromisoformat(found["cycle_date"])) if found else None
+
+
+def log_sweep(cycle: Cycle) -> None:
+    """Log the verdict of a night with enough seeds; later nights with fewer keep it."""
+    rows = cycle.dataset("k_comparison").table().to_pylist()
+    chosen = next(row for row in rows if row["is_verdict"])
+    if chosen["n_seeds"] < ENOUGH_SEEDS:
+        return
+    said = {name: chosen[name] for name in ("k", "best_k", "n_seeds", "n_periods", "margin")}
+    about = {"contract": cycle.contract.name, "cycle_date": str(cycle.date), "terms_sha": terms_sha(cycle)}
+    decision_log.append_sweep(cycle.warehouse, {**about, **said, "ks": [row["k"] for row in rows]})
+
+
+def open_test(cycle: Cycle, scored: int) -> None:
+    """Log that the test periods were looked at: who looks often enough finds something by chance."""
+    rows = cycle.dataset("label_rates").table().to_pylist()
+    days = [row["period"] for row in rows if row["split"] == "test"]
+    opened = {"contract": cycle.contract.name, "cycle_date": str(cycle.date), "models": scored}
+    decision_log.append_opening(cycle.warehouse, opened, min(days), max(days))
 
 
 def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
@@ -117,7 +164,7 @@ def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
         for batch in batches:
             X = np.column_stack([batch.column(name).to_numpy() for name in features])
             columns = [batch.column(name) for name in kept]
-            columns += [pa.array(workers.opened(folder).score(X)[0]) for folder in folders]
+            columns += [pa.array(scoring.opened(folder).score(X)[0]) for folder in folders]
             yield pa.RecordBatch.from_arrays(columns, names=names)
 
     return rows.mapInArrow(score, schema)
@@ -126,23 +173,26 @@ def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
 def measure(
     cycle: Cycle, spark: SparkSession, predictions: Dataset, cards: list[dict[str, Any]], margin: float, policy: Any
 ) -> dict[str, list[dict]]:
-    """All evaluation facts, computed from the predictions."""
+    """All evaluation facts, computed from the predictions; slices, bins, costs and value of the seed that ships."""
     root = str(predictions.folder / predictions.manifest["run"])
     rows = spark.read.parquet(root).persist()
-    ids = [card["model_id"] for card in cards]
+    ids, seed = [card["model_id"] for card in cards], cycle.contract.grid.shipping_seed
+    shown = [card for card in cards if card["task"]["hyperparameters"].get("seed", seed) == seed]
+    places = {card["model_id"]: ids.index(card["model_id"]) for card in shown}
     try:
         period_sums = by_period(rows, ids, cycle)
         metrics = with_intervals(period_sums, overall_auc(rows, ids))
-        compared = compare_k(period_sums, cards, margin)
+        compared = compare_k(period_sums, cards, margin, seed, last_sweep(cycle))
         verdict = next(row["model_id"] for row in compared if row["is_verdict"])
         value_periods, value_comparison = value_facts(rows, ids, ids.index(verdict), cards, cycle, policy)
         return {
             "period_metrics": period_sums,
             "model_metrics": metrics,
             "k_comparison": compared,
-            "slice_metrics": by_slice(rows, ids, cycle),
-            "calibration_bins": by_bin(rows, ids),
-            "scoring_cost": scoring_cost(cycle, spark, cards),
+            "baseline_comparison": compare_baselines(period_sums, cards, verdict),
+            "slice_metrics": by_slice(rows, places, cycle),
+            "calibration_bins": by_bin(rows, places),
+            "scoring_cost": scoring_cost(cycle, spark, shown),
             "value_periods": value_periods,
             "value_comparison": value_comparison,
         }
@@ -150,10 +200,10 @@ def measure(
         rows.unpersist()
 
 
-def _sums(models: int) -> list[Column]:
-    """n, conversions and, per model, the sums of p, logloss and squared error."""
+def _sums(places: Iterable[int]) -> list[Column]:
+    """n, conversions and, per model's place, the sums of p, logloss and squared error."""
     found = [F.count("*").alias("n"), F.sum("y").cast("long").alias("conversions")]
-    for place in range(models):
+    for place in places:
         p = F.col(f"p_{place}")
         safe = F.greatest(F.least(p, F.lit(1 - 1e-12)), F.lit(1e-12))
         loss = -F.log(F.when(F.col("y") == 1, safe).otherwise(1 - safe))
@@ -165,9 +215,9 @@ def _sums(models: int) -> list[Column]:
     return found
 
 
-def _unstack(row: Any, ids: list[str], names: list[str]) -> Iterator[dict[str, Any]]:
+def _unstack(row: Any, places: dict[str, int], names: list[str]) -> Iterator[dict[str, Any]]:
     """One dictionary per model from a row of `_sums`."""
-    for place, model_id in enumerate(ids):
+    for model_id, place in places.items():
         sums = {name: row[f"{name}_{place}"] for name in names}
         yield {"model_id": model_id, "n": row["n"], "conversions": row["conversions"], **sums}
 
@@ -175,10 +225,11 @@ def _unstack(row: Any, ids: list[str], names: list[str]) -> Iterator[dict[str, A
 def by_period(rows: DataFrame, ids: list[str], cycle: Cycle) -> list[dict[str, Any]]:
     """Rows of fact `period_metrics`."""
     areas = _auc(rows, ids, ["split", "period_no"])
-    sums = rows.groupBy("split", "period_no").agg(*_sums(len(ids))).orderBy("split", "period_no").collect()
+    places = {model_id: place for place, model_id in enumerate(ids)}
+    sums = rows.groupBy("split", "period_no").agg(*_sums(places.values())).orderBy("split", "period_no").collect()
     found = []
     for row in sums:
-        for sum_row in _unstack(row, ids, ["sum_p", "sum_logloss", "sum_squared_error"]):
+        for sum_row in _unstack(row, places, ["sum_p", "sum_logloss", "sum_squared_error"]):
             where = {"split": row["split"], "period": cycle.periods.day(row["period_no"])}
             area = areas.get((sum_row["model_id"], row["split"], row["period_no"]))
             found.append(sum_row | where | {"auc": area})
@@ -210,8 +261,8 @@ def _auc(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, float | 
     }
 
 
-def by_slice(rows: DataFrame, ids: list[str], cycle: Cycle) -> list[dict[str, Any]]:
-    """Rows of fact `slice_metrics`, on test."""
+def by_slice(rows: DataFrame, places: dict[str, int], cycle: Cycle) -> list[dict[str, Any]]:
+    """Rows of fact `slice_metrics`, on test; `places` says which p_<i> is which model's."""
     slices = cycle.contract.slices
     if not slices:
         return []
@@ -221,12 +272,12 @@ def by_slice(rows: DataFrame, ids: list[str], cycle: Cycle) -> list[dict[str, An
             for s in slices
         )
     )
-    sums = [name for name in rows.columns if name.startswith("p_")]
+    sums = [f"p_{place}" for place in places.values()]
     long = rows.where("split = 'test'").select("y", "period_no", *sums, F.inline(pairs))
-    collected = long.groupBy("slice_type", "slice_value", "period_no").agg(*_sums(len(ids))).collect()
+    collected = long.groupBy("slice_type", "slice_value", "period_no").agg(*_sums(places.values())).collect()
     groups: dict[tuple, list[dict]] = {}
     for row in collected:
-        for sum_row in _unstack(row, ids, ["sum_p", "sum_logloss"]):
+        for sum_row in _unstack(row, places, ["sum_p", "sum_logloss"]):
             groups.setdefault((row["slice_type"], row["slice_value"], sum_row["model_id"]), []).append(sum_row)
     return [_slice_row(key, members, cycle.contract.slice_min_n) for key, members in sorted(groups.items())]
 
@@ -245,10 +296,10 @@ def _slice_row(key: tuple[str, str, str], members: list[dict], min_n: int) -> di
     }
 
 
-def by_bin(rows: DataFrame, ids: list[str]) -> list[dict[str, Any]]:
+def by_bin(rows: DataFrame, places: dict[str, int]) -> list[dict[str, Any]]:
     """Rows of fact `calibration_bins`: test rows in bins whose edges are quantiles of the calib rows."""
     calib, test = rows.where("split = 'calib'"), rows.where("split = 'test'")
-    names = [f"p_{place}" for place in range(len(ids))]
+    ids, names = list(places), [f"p_{place}" for place in places.values()]
     steps = [step / BINS for step in range(1, BINS)]
     edges = [sorted(set(found)) for found in calib.approxQuantile(names, steps, 1e-4)]
 
@@ -286,14 +337,14 @@ def by_bin(rows: DataFrame, ids: list[str]) -> list[dict[str, Any]]:
 
 def scoring_cost(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of fact `scoring_cost`: every candidate scores the same block of test rows, one after the other."""
-    examples = cycle.dataset("examples")
-    task = {"files": examples.under("split=test"), "fields": cycle.contract.field_names}
-    size = {"rows": COST_ROWS, "repeats": COST_REPEATS}
-    tasks = [task | size | {"folder": str(train.model_folder(cycle, card["model_id"]).resolve())} for card in cards]
+    task = {"rows": row_arrays.folder_of(cycle.dataset("rows")), "periods": spans(cycle)["test"]}
+    size = {"limit": COST_ROWS, "repeats": COST_REPEATS}
+    folders = [models.model_folder(cycle.warehouse, card["model_id"]).resolve() for card in cards]
+    tasks = [task | size | {"folder": str(folder)} for folder in folders]
     # One partition: models that share the memory bus would measure each other.
-    measured = spark.sparkContext.parallelize(tasks, 1).map(workers.scoring_cost).collect()
+    measured = spark.sparkContext.parallelize(tasks, 1).map(scoring.scoring_cost).collect()
     return [
-        {"model_id": card["model_id"], "k": card["lineage"]["hyperparameters"].get("k", 0), **row}
+        {"model_id": card["model_id"], "k": card["task"]["hyperparameters"].get("k", 0), **row}
         for card, rows in zip(cards, measured, strict=True)
         for row in rows
     ]

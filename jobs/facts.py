@@ -71,10 +71,20 @@ FACTS: dict[str, pa.Schema] = {
     "models": pa.schema(
         {
             "model_id": _str,
-            "algorithm": _str,  # ffm | prior
-            "k": _i32,  # 0 for the prior
+            "algorithm": _str,  # prior | lr | lr_cross | lightgbm | fm | ffm
+            "k": _i32,  # 0 where there is none
             "seed": _i32,
-            "role": _str,  # candidate (compared on test) | refit (published; trained through the last matured period)
+            "is_shipping_seed": _bool,  # the seed that goes live, fixed by the contract before anything is trained
+            # candidate: trained on train, chooses epochs and calibrators | rehearsal: its refit through calib, scores
+            # test | refit: trained through the last matured period, goes live
+            "role": _str,
+            "candidate_id": _str,  # the candidate that this model repeats; its own id for a candidate
+            "strategy": _str,  # sweep (one task, one model) | mixing (one model over partitions)
+            "partitions": _i32,
+            "init_model_id": _str,  # warm start; null for a cold one
+            "negative_rate": _f64,  # share of the negatives that was trained on
+            "window": _i32,  # training periods at most; null: all
+            "half_life": _f64,  # periods after which a row counts half; null: all count the same
             "n_fields": _i32,
             "n_features": _i64,
             "n_parameters": _i64,
@@ -94,6 +104,25 @@ FACTS: dict[str, pa.Schema] = {
             "calibrator_slope": _f64,  # p = sigmoid(slope * logit + intercept), as learned on the calib periods
             "calibrator_intercept": _f64,
             "hyperparameters": _str,  # JSON; equal for all k of a sweep
+        }
+    ),
+    # one row per model, stage and partition, measured inside the worker, compile time apart
+    "training_cost": pa.schema(
+        {
+            "model_id": _str,
+            "k": _i32,
+            "seed": _i32,
+            # fit | calibrate | save, and of mixing prepare | verify | pass | merge | validation; summed over the epochs
+            "stage": _str,
+            "partition": _i32,
+            "rows": _i64,  # passed, over all epochs
+            "wall_s": _f64,
+            "cpu_s": _f64,
+            "jit_s": _f64,
+            "peak_rss_mib": _f64,
+            "bytes_read": _i64,
+            "artifact_bytes": _i64,
+            "rows_per_s": _f64,
         }
     ),
     # one row per model and epoch
@@ -138,24 +167,74 @@ FACTS: dict[str, pa.Schema] = {
             "n_periods": _i32,
         }
     ),
-    # one row per candidate model, against the candidate with the lowest test logloss, paired over test periods
+    # one row per k, against the k with the lowest test logloss; losses are means over the seeds, paired by period
     "k_comparison": pa.schema(
         {
-            "model_id": _str,
             "k": _i32,
-            "best_model_id": _str,
+            "model_id": _str,  # the candidate of the seed that ships
             "best_k": _i32,
-            "delta_logloss": _f64,  # this model minus the best one
+            "best_model_id": _str,
+            "logloss": _f64,
+            "delta_logloss": _f64,  # this k minus the best one
+            "se_seed": _f64,  # of the delta, from the seeds; null with one seed
+            "se_period": _f64,  # of the delta, from the periods
             "delta_lo": _f64,
             "delta_hi": _f64,
             "delta_lo_simultaneous": _f64,  # Bonferroni over the k compared
             "delta_hi_simultaneous": _f64,
             "margin": _f64,  # non-inferiority margin in logloss units
             "is_non_inferior": _bool,
-            "is_verdict": _bool,  # the smallest non-inferior k
-            "is_provisional": _bool,  # fewer than five seeds: says so
+            "is_verdict": _bool,  # the smallest non-inferior k, or that of the last sweep
+            "is_provisional": _bool,  # fewer than five seeds and no sweep to go by
+            "verdict_from": _day,  # cycle date of the sweep that decided k; null: this night did
             "n_seeds": _i32,
             "n_periods": _i32,
+        }
+    ),
+    # one row per algorithm other than the verdict: its best candidate on valid against the verdict's, paired by period
+    "baseline_comparison": pa.schema(
+        {
+            "algorithm": _str,
+            "model_id": _str,
+            "k": _i32,
+            "logloss": _f64,
+            "delta_logloss": _f64,  # verdict minus baseline: negative is better than the baseline
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "delta_relative": _f64,  # of the baseline's logloss
+            "delta_relative_lo": _f64,
+            "delta_relative_hi": _f64,
+            "n_periods": _i32,
+        }
+    ),
+    # one row per lever and setting, on rolling-origin folds before the test periods; empty until `fieldmart levers` ran
+    "lever_gain": pa.schema(
+        {
+            "lever": _str,
+            "setting": _str,
+            "k": _i32,
+            "delta_logloss_relative": _f64,  # to the reference; negative is better
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "cpu_s": _f64,
+            "cpu_ratio": _f64,
+            "artifact_bytes": _i64,
+            "n_folds": _i32,
+            "n_periods": _i32,
+            "n_seeds": _i32,
+            "is_reference": _bool,
+        }
+    ),
+    # one row per opening of a set of test periods: who looks often finds something by chance
+    "test_openings": pa.schema(
+        {
+            "contract": _str,
+            "cycle_date": _day,
+            "test_from": _day,
+            "test_through": _day,
+            "opened_at": _ts,
+            "models": _i32,  # scored on it
+            "nth": _i32,  # opening of these very periods, from 1
         }
     ),
     # one row per model and declared slice, on test; slices below min_n are reported but not judged

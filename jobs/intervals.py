@@ -14,11 +14,13 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """Estimate with its two-sided interval; the ends are None when fewer than two periods leave no spread to see."""
+    """Estimate with its two-sided interval and standard error; all but the value are None when fewer than two periods
+    leave no spread to see."""
 
     value: float
     lo: float | None
     hi: float | None
+    error: float | None = None
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, level: float = 0.95) -> Interval:
@@ -36,7 +38,20 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, level: float = 0.95) -
     residual = (a - value * b) / b.mean()
     error = np.sqrt((residual**2).sum() / (blocks * (blocks - 1)))
     half = stats.t.ppf(0.5 + level / 2, blocks - 1) * error
-    return Interval(float(value), float(value - half), float(value + half))
+    return Interval(float(value), float(value - half), float(value + half), float(error))
+
+
+def combined(value: float, errors: list[tuple[float, int]], level: float = 0.95) -> Interval:
+    """The interval of `value` from independent standard errors, each with its degrees of freedom (Welch 1947,
+    Satterthwaite 1946). Without any error there is no interval."""
+    if not errors:
+        return Interval(value, None, None)
+    variance = sum(error**2 for error, _ in errors)
+    if variance == 0:
+        return Interval(value, value, value, 0.0)
+    freedom = variance**2 / sum(error**4 / df for error, df in errors)
+    half = float(stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance))
+    return Interval(value, value - half, value + half, float(np.sqrt(variance)))
 
 
 def total(amounts: np.ndarray, level: float = 0.95) -> Interval:

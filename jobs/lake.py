@@ -1,4 +1,4 @@
-"""Content-addressed Parquet data sets: written to a run-scoped folder, visible by a manifest written last.
+"""Content-addressed data sets (Parquet, or arrays): written to a run-scoped folder, visible by a manifest written last.
 
     lake/<name>/<key>/manifest.json          visible if and only if this exists
     lake/<name>/<key>/<run>/part-*.parquet
@@ -112,7 +112,10 @@ def code_sha(module: str) -> str:
         if name in seen or not path.exists():
             continue
         seen[name] = path.read_bytes()
-        for node in ast.walk(ast.parse(seen[name])):
+        tree = ast.parse(seen[name])
+        # What runs only when the file is the program (a job's command line) makes no data.
+        tree.body = [node for node in tree.body if not _is_program(node)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
@@ -121,6 +124,11 @@ def code_sha(module: str) -> str:
                 continue
             todo += [item for item in found if item.split(".")[0] in ("jobs", "ffm_udf")]
     return hashlib.sha256(b"".join(name.encode() + seen[name] for name in sorted(seen))).hexdigest()
+
+
+def _is_program(node: ast.stmt) -> bool:
+    """Whether it is `if __name__ == "__main__": …`."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
 class Lake:
@@ -204,22 +212,16 @@ class Lake:
 
 
 def _settle(target: Path) -> list[dict[str, Any]]:
-    """Give Spark's part files names without the run's UUID, drop its side files, hash and protect the rest."""
+    """Give Spark's part files names without the run's UUID, drop its side files, hash and protect every file."""
     for junk in [*target.rglob("_SUCCESS"), *target.rglob(".*.crc")]:
         junk.unlink()
-    entries = []
     for folder in sorted({path.parent for path in target.rglob("*.parquet")}):
         for index, path in enumerate(sorted(folder.glob("*.parquet"))):
-            stable = path.rename(folder / f"part-{index:05d}.parquet")
-            rows = pq.ParquetFile(stable).metadata.num_rows
-            stat = stable.stat()
-            entries.append(
-                {
-                    "path": str(stable.relative_to(target)),
-                    "rows": rows,
-                    "bytes": stat.st_size,
-                    "sha256": sha256_file(stable),
-                }
-            )
-            stable.chmod(0o444)
+            path.rename(folder / f"part-{index:05d}.parquet")
+    entries = []
+    for path in sorted(path for path in target.rglob("*") if path.is_file()):
+        rows = pq.ParquetFile(path).metadata.num_rows if path.suffix == ".parquet" else 0
+        about = {"path": str(path.relative_to(target)), "rows": rows, "bytes": path.stat().st_size}
+        entries.append(about | {"sha256": sha256_file(path)})
+        path.chmod(0o444)
     return entries

@@ -12,6 +12,9 @@ from jobs.contract import Contract
 from jobs.cycle import Cycle
 from jobs.lake import PROJECT, code_sha, sha256_file, sha256_json
 
+# The module that, with all it imports, turns rows into a model.
+TRAINING = "jobs.mixing"
+
 
 def features(contract: Contract) -> dict[str, Any]:
     """What of the contract decides the features of a row; a model only fits rows made by the same."""
@@ -20,17 +23,24 @@ def features(contract: Contract) -> dict[str, Any]:
 
 def lineage(cycle: Cycle) -> dict[str, Any]:
     """The links that a model card and the run fact carry."""
-    import pyspark
-
-    lock = PROJECT / "requirements.lock"
-    return {
+    return environment() | {
         "contract": cycle.contract.name,
         "contract_sha": cycle.contract.sha,
         "features_sha": sha256_json(features(cycle.contract)),
         "label_version": cycle.contract.label.version,
         "cycle_date": str(cycle.date),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The links that do not depend on the data: code, lock, interpreter and machine of this process."""
+    import pyspark
+
+    lock = PROJECT / "requirements.lock"
+    return {
         "git_sha": git_sha(),
         "code_sha": code_sha("jobs.nightly"),
+        "training_code_sha": code_sha(TRAINING),
         "lock_sha": sha256_file(lock) if lock.exists() else "none",
         "python": platform.python_version(),
         "spark": pyspark.__version__,

@@ -11,6 +11,7 @@ from rich.table import Table
 from jobs import decide, encode, evaluate, ingest, monitor, publish, score, spark_session, train
 from jobs.cycle import Cycle
 from jobs.releases import Release
+from jobs.training_plan import Options
 
 BY_K = """
     select algorithm, k, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict
@@ -19,16 +20,16 @@ BY_K = """
 """
 
 
-def run(cycle: Cycle, policy: Callable[[str], Path]) -> Release:
+def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = None) -> Release:
     """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish; returns the release.
 
-    `policy` finds gate.yml, rates.yml, value.yml and audits.yml.
+    `policy` finds gate.yml, rates.yml, value.yml and audits.yml; `options` say how to train.
     """
     with cycle.stage("start"):
         spark = spark_session.session(cycle.warehouse)
     ingest.run(cycle, spark)
     encode.run(cycle, spark)
-    train.run(cycle, spark)
+    train.run(cycle, spark, options)
     evaluate.run(cycle, spark, policy("gate.yml"), policy("rates.yml"), policy("value.yml"))
     decide.build_evidence(cycle)
     decide.run(cycle, spark, policy("gate.yml"))

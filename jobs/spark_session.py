@@ -46,7 +46,7 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
         "spark.python.worker.reuse": "true",
     }
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit, which brings master and driver
-        builder = builder.master("local[*]")
+        builder = builder.master("local[*,2]")  # a task whose Python worker was killed gets a second try
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         settings["spark.driver.memory"] = os.environ.get("FIELDMART_DRIVER_MEMORY", "3g")
     for name, value in (settings | dict(extra or {})).items():

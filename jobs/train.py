@@ -1,154 +1,111 @@
-"""Job: train the contract's k grid and the hierarchical prior, one model per Spark task.
+"""Job: train the grid's FFM models, the prior and the baselines; only k and the seed differ between the FFM models.
 
-Only k differs between the FFM models. Early stopping and the calibrator have periods of their own. `refit` trains the
-model that will be published once more, through the last matured period, with the epochs and calibrator found.
+A candidate learns from the training periods, with early stopping and a calibrator on periods of their own. Its
+rehearsal repeats it through the last calib period with the epochs found, as `refit` does through the last matured one
+for the model that goes live: what is judged on the test periods is the whole procedure.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from ffm_udf import workers
-from jobs import facts
-from jobs.contract import Contract
+from jobs import facts, mixing, models, row_arrays, sweep, training_plan
+from jobs.calibrators import calibrator_id
 from jobs.cycle import Cycle
-from jobs.encode import base_rate
-from jobs.lake import Dataset, code_sha, sha256_json
-from jobs.lineage import lineage
-from jobs.periods import PARTS
-
-# A model's id stands for everything it depends on; the code is that of the worker and the kernels.
-CODE = "ffm_udf.workers"
+from jobs.lake import Dataset, sha256_json
+from jobs.training_plan import SWEEP, Choice, Need, Options
+from jobs.training_tasks import candidates, repeated, spans
+from jobs.watched_job import ready_slots
 
 
-def run(cycle: Cycle, spark: SparkSession) -> Dataset:
-    """Train what is missing and make the facts `models` and `training_curve`; returns `models`."""
+def run(cycle: Cycle, spark: SparkSession, options: Options | None = None) -> Dataset:
+    """Train what is missing and make the facts `models`, `training_cost` and `training_curve`; returns `models`."""
+    options = options or Options()
     with cycle.stage("train") as stage:
-        tasks = plan(cycle)
-        known = [task for task in tasks if (Path(task["folder"]) / workers.CARD).exists()]
-        cards = _execute(cycle, spark, tasks)
-        models = write_facts(cycle, cards)
-        stage.made(models, len(known) == len(tasks))
-        stage.rows = sum(card["cost"]["train_rows"] * max(card["cost"]["epochs"], 1) for card in cards)
-        stage.bytes = sum(card["cost"]["artifact_bytes"] for card in cards)
-    return models
+        cores = ready_slots(spark.sparkContext, cycle.progress.note)
+        tasks, _, strategy = planned(cycle, options, cores)
+        cycle.progress.note(f"strategy {strategy.way}: {strategy.why}")
+        reused = all(models.is_finished(task) for task in tasks)
+        found = execute(cycle, spark, tasks, options.stall_timeout)
+        through = spans(cycle)["calib"][1]
+        again = [repeated(cycle, card, "rehearsal", through) for card in found]
+        reused &= all(models.is_finished(task) for task in again)
+        found += execute(cycle, spark, again, options.stall_timeout)
+        stage.made(write_facts(cycle, found), reused)
+        stage.rows = sum(card["cost"]["train_rows"] * max(card["cost"]["epochs"], 1) for card in found)
+        stage.bytes = sum(card["cost"]["artifact_bytes"] for card in found)
+    return cycle.dataset("models")
 
 
-def plan(cycle: Cycle) -> list[dict[str, Any]]:
-    """One task per model, the most expensive first so that no core waits for it alone at the end."""
-    contract, examples = cycle.contract, cycle.dataset("examples")
-    files = {part: examples.under(f"split={part}") for part in ("train", "valid", "calib")}
-    fixed = contract.training.model_dump(exclude={"k"})
-    tasks = [
-        _task(cycle, "ffm", "candidate", {"k": k, **fixed}, files) for k in sorted(contract.training.k, reverse=True)
-    ]
-    return [*tasks, _task(cycle, "prior", "candidate", prior_parameters(contract), files)]
+def planned(
+    cycle: Cycle, options: Options, cores: int, measure: bool = False
+) -> tuple[list[dict[str, Any]], list[Need], Choice]:
+    """The candidates' tasks, what each needs and the strategy; TrainError if they cannot fit or differ in too much.
+
+    Rates are measured where they are shown (`measure`) or where the data is large enough for them to decide.
+    """
+    store, (first, last) = row_arrays.opened(cycle), spans(cycle)["train"]
+    rows = store.span(first, last).stop - store.span(first, last).start
+    asked = candidates(cycle, options, SWEEP)
+    training_plan.only_k_varies(asked)
+    speeds = training_plan.rates(asked, store) if measure or rows >= training_plan.LARGE else {}
+    needs = [training_plan.need(task, rows, speeds) for task in asked]
+    own = [each for task, each in zip(asked, needs, strict=True) if task["algorithm"] == "ffm"]
+    strategy = training_plan.choose(options, rows, own, cores, cycle.contract.training.epochs)
+    training_plan.check_memory(asked, needs, cores, strategy)
+    return candidates(cycle, options, strategy.record()), needs, strategy
 
 
-def prior_parameters(contract: Contract) -> dict[str, Any]:
-    names, prior = contract.field_names, contract.prior
-    levels = [names.index(name) for name in prior.candidate_levels]
-    return {"levels": levels, "entity": names.index(prior.entity), "strength": prior.strength}
+def dry_run(cycle: Cycle, options: Options, cores: int) -> None:
+    """Print what `run` would train, how and how long it may take; TrainError if it cannot fit."""
+    tasks, needs, strategy = planned(cycle, options, cores, measure=True)
+    store = row_arrays.opened(cycle)
+    rows = store.span(*tasks[0]["train"])
+    cycle.progress.console.print(training_plan.plan_table(tasks, needs, rows.stop - rows.start, cores, strategy))
+    frozen = cycle.contract.training.model_dump()
+    cycle.progress.console.print(f"Frozen for every k and seed: {json.dumps(frozen)}", soft_wrap=True)
 
 
-def refit_task(cycle: Cycle, model_id: str, calibrator: dict[str, float]) -> dict[str, Any]:
-    """The task that trains candidate `model_id` again on all matured periods; its id is known before it is trained."""
-    card = read_card(cycle, model_id)
-    examples = cycle.dataset("examples")
-    everything = [path for part in (*PARTS, "unused") for path in examples.under(f"split={part}")]
-    hyper = dict(card["lineage"]["hyperparameters"])
-    if card["algorithm"] == "ffm":
-        hyper |= {"epochs": max(card["cost"]["best_epoch"], 1), "patience": None}
-    files = {"train": everything, "valid": [], "calib": []}
-    return _task(cycle, card["algorithm"], "refit", hyper, files, calibrator)
+def execute(
+    cycle: Cycle, spark: SparkSession, tasks: Sequence[dict[str, Any]], stall_timeout: float
+) -> list[dict[str, Any]]:
+    """The cards of the tasks, in their order. What comes back to the driver is cards, never a model."""
+    mixed = [task for task in tasks if task["strategy"]["way"] == "mixing"]
+    alone = [task for task in tasks if task["strategy"]["way"] == "sweep"]
+    trained = sweep.train(spark.sparkContext, alone, stall_timeout, cycle.progress.note)
+    found = {card["model_id"]: card for card in trained}
+    for task in mixed:
+        how = {name: task["strategy"][name] for name in ("partitions", "syncs")}
+        work = cycle.warehouse / "mixing" / task["model_id"]
+        card = mixing.train(spark, task, work, **how, stall_timeout=stall_timeout, say=cycle.progress.note)
+        found[card["model_id"]] = card
+    return [found[task["model_id"]] for task in tasks]
 
 
 def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, float]) -> str:
     """Train the refit of candidate `model_id`, to be served with `calibrator`, and return its id."""
     with cycle.stage("refit") as stage:
-        task = refit_task(cycle, model_id, calibrator)
-        stage.reused = (Path(task["folder"]) / workers.CARD).exists()
-        card = _execute(cycle, spark, [task])[0]
-        stage.rows = card["cost"]["train_rows"] * max(card["cost"]["epochs"], 1)
-        cycle.remember({}, run={"refit_model_id": card["model_id"]})
-    return card["model_id"]
+        card = models.read_card(cycle.warehouse, model_id)
+        task = repeated(cycle, card, "refit", cycle.periods.last_matured, calibrator)
+        stage.reused = models.is_finished(task)
+        [made] = execute(cycle, spark, [task], Options().stall_timeout)
+        stage.rows = made["cost"]["train_rows"] * max(made["cost"]["epochs"], 1)
+        cycle.remember({}, run={"refit_model_id": made["model_id"]})
+    return made["model_id"]
 
 
-def read_card(cycle: Cycle, model_id: str) -> dict[str, Any]:
-    return json.loads((model_folder(cycle, model_id) / workers.CARD).read_text())
-
-
-def model_folder(cycle: Cycle, model_id: str) -> Path:
-    return cycle.warehouse / "models" / model_id
-
-
-def _task(
-    cycle: Cycle,
-    algorithm: str,
-    role: str,
-    hyperparameters: dict[str, Any],
-    files: dict[str, list[str]],
-    calibrator: dict[str, float] | None = None,
-) -> dict[str, Any]:
-    examples, vocabulary = cycle.dataset("examples"), cycle.dataset("vocabulary")
-    parts = {
-        part: [str(Path(path).relative_to(examples.folder / examples.manifest["run"])) for path in paths]
-        for part, paths in files.items()
-    }
-    identity = [examples.content, parts, algorithm, role, hyperparameters, calibrator, code_sha(CODE)]
-    name = f"ffm-k{hyperparameters['k']}-s{hyperparameters['seed']}" if algorithm == "ffm" else "prior"
-    model_id = f"{name}-{role}-{sha256_json(identity)[:12]}"
-    days = cycle.dataset("label_rates").table().to_pylist()
-    used = [row["period"] for row in days if row["split"] != "unused" and (role == "refit" or row["split"] == "train")]
-    return {
-        "model_id": model_id,
-        "algorithm": algorithm,
-        "role": role,
-        "folder": str((cycle.warehouse / "models" / model_id).resolve()),
-        "fields": cycle.contract.field_names,
-        "n_features": vocabulary.rows,
-        "files": files,
-        "hyperparameters": hyperparameters,
-        "calibrator": calibrator,
-        "lineage": lineage(cycle)
-        | {
-            "hyperparameters": hyperparameters,
-            "examples": {"key": examples.key, "content": examples.content},
-            "vocabulary": {"key": vocabulary.key, "content": vocabulary.content},
-            "snapshot": {"key": cycle.dataset("exposures").key, "content": cycle.dataset("exposures").content},
-            "train_from": str(min(used)),
-            "train_through": str(max(used)),
-            "n_features": vocabulary.rows,
-            "base_rate": base_rate(cycle.dataset("label_rates").table()),
-        },
-    }
-
-
-def _execute(cycle: Cycle, spark: SparkSession, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One Spark task per model; what comes back to the driver is a card, not a model."""
-    cards = []
-    done = spark.sparkContext.parallelize(tasks, len(tasks)).map(workers.train)
-    for card in done.collect():
-        cost = card["cost"]
-        if card["algorithm"] == "ffm":
-            cycle.progress.note(
-                f"{card['model_id']}: best epoch {cost['best_epoch']} of {cost['epochs']}, "
-                f"{cost['rows_per_s']:,.0f} rows/s, {cost['cpu_s']:.1f} CPU-s, compile {cost['jit_s']:.1f} s"
-            )
-        cards.append(card)
-    return cards
-
-
-def write_facts(cycle: Cycle, cards: list[dict[str, Any]]) -> Dataset:
-    """The facts `models` and `training_curve` of these cards; returns `models`."""
-    rows, curve = [model_row(card) for card in cards], []
-    for card in cards:
-        curve += [
+def write_facts(cycle: Cycle, found: Sequence[dict[str, Any]]) -> Dataset:
+    """The facts `models`, `training_cost` and `training_curve` of these cards; returns `models`."""
+    seed = cycle.contract.grid.shipping_seed
+    rows = {
+        "models": [model_row(card, seed) for card in found],
+        "training_cost": [row for card in found for row in cost_rows(card)],
+        "training_curve": [
             {
                 "model_id": card["model_id"],
                 "epoch": entry["epoch"],
@@ -156,11 +113,13 @@ def write_facts(cycle: Cycle, cards: list[dict[str, Any]]) -> Dataset:
                 "valid_logloss": entry["valid_logloss"],
                 "wall_s": entry["seconds"],
             }
+            for card in found
             for entry in card["curve"]
-        ]
+        ],
+    }
     keys = {}
-    for name, found in (("models", rows), ("training_curve", curve)):
-        table = facts.table(name, found)
+    for name, listed in rows.items():
+        table = facts.table(name, listed)
         keys[name] = cycle.lake.key(name, __name__, {"rows": sha256_json(table.to_pylist())}, None)
         if cycle.lake.find(name, keys[name]) is None:
             cycle.lake.write_fact(name, keys[name], table)
@@ -168,30 +127,56 @@ def write_facts(cycle: Cycle, cards: list[dict[str, Any]]) -> Dataset:
     return cycle.dataset("models")
 
 
-def model_row(card: dict[str, Any]) -> dict[str, Any]:
+def model_row(card: dict[str, Any], shipping_seed: int) -> dict[str, Any]:
     """The row of fact `models` for one card."""
-    hyper, cost = card["lineage"]["hyperparameters"], card["cost"]
+    task, lineage = card["task"], card["lineage"]
+    hyper = task["hyperparameters"]
     shared = {name: value for name, value in hyper.items() if name not in ("k", "seed")}
     return {
         "model_id": card["model_id"],
         "algorithm": card["algorithm"],
         "k": hyper.get("k", 0),
         "seed": hyper.get("seed", 0),
+        "is_shipping_seed": hyper.get("seed", shipping_seed) == shipping_seed,
         "role": card["role"],
+        "candidate_id": task["candidate_id"] or card["model_id"],
+        "strategy": card["strategy"]["way"],
+        "partitions": card["strategy"]["partitions"],
+        "init_model_id": task["init"]["model_id"] if task["init"] else None,
+        "negative_rate": hyper.get("negative_rate", 1.0),
+        "window": task["window"],
+        "half_life": task["half_life"],
         "n_fields": len(card["fields"]),
-        "n_features": card["lineage"]["n_features"],
-        "train_from": dt.date.fromisoformat(card["lineage"]["train_from"]),
-        "train_through": dt.date.fromisoformat(card["lineage"]["train_through"]),
+        "n_features": task["n_features"],
+        "train_from": dt.date.fromisoformat(lineage["train_from"]),
+        "train_through": dt.date.fromisoformat(lineage["train_through"]),
         "calibrator_id": calibrator_id(card["calibrator"]),
         "calibrator_slope": card["calibrator"]["slope"],
         "calibrator_intercept": card["calibrator"]["intercept"],
         "hyperparameters": json.dumps(shared, sort_keys=True),
-        **cost,
+        **card["cost"],
     }
 
 
-def calibrator_id(calibrator: dict[str, float]) -> str:
-    return f"logistic-{sha256_json(calibrator)[:8]}"
+def cost_rows(card: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of fact `training_cost` for one card: its stages and partitions, summed over the epochs."""
+    hyper, found = card["task"]["hyperparameters"], {}
+    for cost in card["costs"]:
+        key = (cost["stage"], cost["partition"])
+        total = found.setdefault(key, dict.fromkeys(("rows", "bytes_read"), 0) | dict.fromkeys(_SECONDS, 0.0))
+        for name in ("rows", "bytes_read", *_SECONDS[:3]):
+            total[name] += cost[name]
+        total["peak_rss_mib"] = max(total["peak_rss_mib"], cost["peak_rss_mib"])
+    which = {"model_id": card["model_id"], "k": hyper.get("k", 0), "seed": hyper.get("seed", 0)}
+    return [
+        which
+        | {"stage": stage, "partition": partition, "artifact_bytes": card["cost"]["artifact_bytes"], **total}
+        | {"rows_per_s": total["rows"] / total["wall_s"] if total["wall_s"] else 0.0}
+        for (stage, partition), total in sorted(found.items())
+    ]
+
+
+_SECONDS = ("wall_s", "cpu_s", "jit_s", "peak_rss_mib")
 
 
 if __name__ == "__main__":

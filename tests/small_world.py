@@ -64,7 +64,7 @@ def write_tables(folder: Path) -> Path:
 
 def write_contract(folder: Path, tables: Path) -> Path:
     """Write contract and gate of the small world into `folder`; returns the contract's path."""
-    training = {"k": [1, 2], "seed": 1, "eta": 0.1, "l2": 2e-5, "epochs": 3, "patience": 1}
+    sweep = {"k": [1, 2], "seeds": [1, 2, 3, 4, 5], "baselines": ["lr", "lr_cross", "lightgbm", "fm"]}
     contract = {
         "extends": str(CONF / "promo.yml"),
         "name": "small",
@@ -73,7 +73,8 @@ def write_contract(folder: Path, tables: Path) -> Path:
         "split": {"valid": 1, "calib": 1, "test": 3},
         "min_count": 5,
         "slice_min_n": 200,
-        "training": training,
+        "training": {"eta": 0.1, "l2": 2e-5, "epochs": 3, "patience": 1},
+        "grid": {"nightly": {"k": [1, 2]}, "sweep": sweep},
     }
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(contract))

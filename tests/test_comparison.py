@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from jobs import facts
-from jobs.comparison import calibration_interval, compare_k, with_intervals
+from jobs.comparison import Decided, calibration_interval, compare_baselines, compare_k, with_intervals
 
 WEEK = dt.timedelta(days=7)
 N = 1000
@@ -19,7 +19,7 @@ N = 1000
 
 def card(k: int, seed: int = 1, algorithm: str = "ffm") -> dict[str, Any]:
     hyper = {"k": k, "seed": seed} if algorithm == "ffm" else {"strength": 20.0}
-    return {"model_id": f"{algorithm}-k{k}-s{seed}", "algorithm": algorithm, "lineage": {"hyperparameters": hyper}}
+    return {"model_id": f"{algorithm}-k{k}-s{seed}", "algorithm": algorithm, "task": {"hyperparameters": hyper}}
 
 
 def sums(of: dict[str, Any], losses: list[float], split: str = "test", n: int = N) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def sums(of: dict[str, Any], losses: list[float], split: str = "test", n: int = 
 def world(losses: dict[int, list[float]], margin: float = 0.002) -> list[dict[str, Any]]:
     cards = [card(k) for k in losses]
     rows = [row for of, loss in zip(cards, losses.values(), strict=True) for row in sums(of, loss)]
-    return compare_k(rows, cards, margin)
+    return compare_k(rows, cards, margin, 1)
 
 
 def verdict(rows: list[dict[str, Any]]) -> int:
@@ -122,11 +122,11 @@ def test_the_verdict_does_not_depend_on_the_order_of_rows_or_models() -> None:
     losses = {1: shifted(0.002), 2: shifted(0.0004, 0.0001), 4: shifted(0.0001), 8: shifted(0)}
     cards = [card(k) for k in losses]
     rows = [row for of, loss in zip(cards, losses.values(), strict=True) for row in sums(of, loss)]
-    expected = compare_k(rows, cards, 0.002)
+    expected = compare_k(rows, cards, 0.002, 1)
     for seed in range(5):
         random.Random(seed).shuffle(rows)
         random.Random(seed).shuffle(cards)
-        assert compare_k(rows, cards, 0.002) == expected
+        assert compare_k(rows, cards, 0.002, 1) == expected
 
 
 def test_swapping_two_models_swaps_their_rows() -> None:
@@ -154,23 +154,23 @@ def test_only_ffm_models_and_only_test_rows_are_compared() -> None:
     prior, one, two = card(0, algorithm="prior"), card(1), card(2)
     rows = sums(prior, [0.1] * 9) + sums(one, shifted(0)) + sums(two, shifted(0.01))
     rows += sums(two, [0.0001] * 9, "valid") + sums(two, [0.0001] * 9, "calib")
-    found = compare_k(rows, [prior, one, two], 0.002)
+    found = compare_k(rows, [prior, one, two], 0.002, 1)
     assert [row["model_id"] for row in found] == ["ffm-k1-s1", "ffm-k2-s1"]
     assert {row["best_k"] for row in found} == {1}
 
 
 @pytest.mark.parametrize(("seeds", "provisional"), [(1, True), (4, True), (5, False)])
 def test_a_verdict_on_few_seeds_says_that_it_is_provisional(seeds: int, provisional: bool) -> None:
-    cards = [card(1, seed) for seed in range(seeds)]
+    cards = [card(1, seed) for seed in range(1, seeds + 1)]
     rows = [row for of in cards for row in sums(of, shifted(0))]
-    found = compare_k(rows, cards, 0.002)
+    found = compare_k(rows, cards, 0.002, 1)
     assert {(row["n_seeds"], row["is_provisional"]) for row in found} == {(seeds, provisional)}
 
 
 def test_rows_are_those_of_the_facts() -> None:
     cards = [card(1), card(2)]
     rows = [row for of in cards for row in sums(of, shifted(0))]
-    assert facts.table("k_comparison", compare_k(rows, cards, 0.002)).num_rows == 2
+    assert facts.table("k_comparison", compare_k(rows, cards, 0.002, 1)).num_rows == 2
     metrics = with_intervals(rows, {(of["model_id"], "test"): 0.7 for of in cards})
     assert facts.table("model_metrics", metrics).num_rows == 2
 
@@ -191,3 +191,72 @@ def test_metrics_are_sums_with_the_spread_of_the_periods() -> None:
 def test_no_conversion_has_no_calibration_ratio() -> None:
     rows = [row | {"conversions": 0} for row in sums(card(1), BASE)]
     assert calibration_interval(rows) == (None, None)
+
+
+def seeded(losses: dict[int, list[list[float]]], **more: Any) -> list[dict[str, Any]]:
+    """Of each k one list of losses per seed."""
+    cards = [card(k, seed) for k, of in losses.items() for seed in range(1, len(of) + 1)]
+    flat = [loss for of in losses.values() for loss in of]
+    rows = [row for of, loss in zip(cards, flat, strict=True) for row in sums(of, loss)]
+    return compare_k(rows, cards, 0.002, 1, **more)
+
+
+def test_seeds_are_averaged_and_their_spread_is_in_the_interval() -> None:
+    # Two seeds of k = 1 are worse than those of k = 8 by 0.001 and 0.003 in every week: the mean gap 0.002 has no
+    # spread over weeks and a standard error of 0.001 over seeds (sd 0.001414 / sqrt 2) with 1 degree of freedom.
+    first = seeded({1: [shifted(0.001), shifted(0.003)], 8: [shifted(0), shifted(0)]})[0]
+    assert first["logloss"] == pytest.approx(np.mean(BASE) + 0.002)
+    assert first["delta_logloss"] == pytest.approx(0.002)
+    assert first["se_period"] == pytest.approx(0, abs=1e-15)
+    assert first["se_seed"] == pytest.approx(0.001)
+    expected = stats.t.interval(0.95, df=1, loc=0.002, scale=0.001)
+    assert (first["delta_lo"], first["delta_hi"]) == pytest.approx(expected)
+    assert (first["model_id"], first["n_seeds"]) == ("ffm-k1-s1", 2)
+
+
+def test_both_errors_add_up_with_satterthwaites_degrees_of_freedom() -> None:
+    # Gaps of the seeds: 0.001 and 0.003, each with the same wobble over the weeks, so the errors are independent.
+    first = seeded({1: [shifted(0.001, 0.001), shifted(0.003, 0.001)], 8: [shifted(0), shifted(0)]})[0]
+    weeks = stats.sem(np.array(shifted(0.002, 0.001)) - np.array(BASE))
+    both = np.hypot(weeks, 0.001)
+    freedom = both**4 / (weeks**4 / 8 + 0.001**4 / 1)
+    expected = stats.t.interval(0.95, df=freedom, loc=first["delta_logloss"], scale=both)
+    assert (first["delta_lo"], first["delta_hi"]) == pytest.approx(expected)
+
+
+def test_one_seed_has_no_seed_error() -> None:
+    assert world({1: shifted(0.001), 8: shifted(0)})[0]["se_seed"] is None
+
+
+def test_a_night_with_few_seeds_keeps_the_verdict_of_the_last_sweep() -> None:
+    day = dt.date(2017, 12, 4)
+    losses = {1: [shifted(0)], 2: [shifted(0.02)], 8: [shifted(0.03)]}
+    rows = seeded(losses, decided=Decided(2, day))
+    assert verdict(rows) == 2
+    assert {(row["is_provisional"], row["verdict_from"]) for row in rows} == {(False, day)}
+    # A k that tonight's grid does not hold cannot be kept.
+    rows = seeded(losses, decided=Decided(4, day))
+    assert verdict(rows) == 1
+    assert {(row["is_provisional"], row["verdict_from"]) for row in rows} == {(True, None)}
+
+
+def test_a_night_with_enough_seeds_decides_itself() -> None:
+    rows = seeded({1: [shifted(0)] * 5, 2: [shifted(0.02)] * 5}, decided=Decided(2, dt.date(2017, 12, 4)))
+    assert verdict(rows) == 1
+    assert {(row["is_provisional"], row["verdict_from"]) for row in rows} == {(False, None)}
+
+
+def test_baselines_are_compared_paired_and_each_at_its_best_on_valid() -> None:
+    ours, lr = card(4), card(0, algorithm="lr")
+    fm = [card(0, algorithm="fm") | {"model_id": f"fm-{name}"} for name in ("worse", "better")]
+    rows = sums(ours, shifted(0)) + sums(lr, shifted(0.01, 0.002)) + sums(lr, BASE, "valid")
+    for of, valid, test in ((fm[0], 0.5, 0.02), (fm[1], 0.4, 0.03)):
+        rows += sums(of, [valid] * 2, "valid") + sums(of, shifted(test))
+    found = {row["algorithm"]: row for row in compare_baselines(rows, [ours, lr, *fm], ours["model_id"])}
+    assert set(found) == {"fm", "lr"}
+    assert found["fm"]["model_id"] == "fm-better"  # although it is worse on test
+    gaps = np.array(shifted(0)) - np.array(shifted(0.01, 0.002))
+    expected = stats.t.interval(0.95, df=8, loc=gaps.mean(), scale=stats.sem(gaps))
+    assert (found["lr"]["delta_lo"], found["lr"]["delta_hi"]) == pytest.approx(expected)
+    assert found["lr"]["delta_relative"] == pytest.approx(gaps.mean() / np.mean(shifted(0.01, 0.002)))
+    assert facts.table("baseline_comparison", list(found.values())).num_rows == 2

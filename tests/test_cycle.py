@@ -45,7 +45,8 @@ def test_a_new_cycle_stands_on_nothing(cycle: Cycle) -> None:
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("exposures", "ingest"), ("purchases", "ingest"), ("examples", "encode"), ("vocabulary", "encode"),
+    [("exposures", "ingest"), ("purchases", "ingest"), ("members", "ingest"),
+     ("rows", "encode"), ("examples", "encode"), ("vocabulary", "encode"),
      ("label_rates", "encode"), ("models", "train"), ("predictions", "evaluate"), ("k_comparison", "evaluate"),
      ("scores", "score")],
 )  # fmt: skip

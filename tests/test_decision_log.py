@@ -167,7 +167,8 @@ def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict) ->
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="kind must be one of decision, publish, rollback, got 'guess'"):
+    known = "decision, publish, rollback, opening, sweep"
+    with pytest.raises(ValueError, match=f"kind must be one of {known}, got 'guess'"):
         decision_log.append(tmp_path, "guess", {})  # ty: ignore[invalid-argument-type]
 
 
@@ -265,3 +266,50 @@ def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tm
     }
     of_that_night = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo", as_of=NIGHT)[0]
     assert [row["seq"] for row in of_that_night] == [1, 3]
+
+
+TEST = (dt.date(2017, 10, 30), dt.date(2017, 12, 25))
+
+
+def opened(warehouse: Path, day: dt.date = NIGHT, test: tuple[dt.date, dt.date] = TEST) -> decision_log.Entry:
+    about = {"contract": "promo", "cycle_date": day.isoformat(), "models": 5}
+    return decision_log.append_opening(warehouse, about, *test, at=AT)
+
+
+def test_openings_of_the_same_test_periods_are_counted(tmp_path: Path) -> None:
+    other = (TEST[0], TEST[0])
+    found = [opened(tmp_path), opened(tmp_path, test=other), opened(tmp_path, day=NIGHT + dt.timedelta(7))]
+    assert [entry.payload["nth"] for entry in found] == [1, 1, 2]
+    assert found[2].text == "test 2017-10-30 to 2017-12-25, 5 models, opening 2"
+    rows = decision_log.openings(decision_log.entries(tmp_path), "promo", NIGHT)
+    assert [row["nth"] for row in rows] == [1, 1]  # the later cycle's is not yet there on this one
+    assert decision_log.openings(decision_log.entries(tmp_path), "shop", NIGHT) == []
+    assert facts.table("test_openings", rows).num_rows == 2
+    assert decision_log.verify(tmp_path).entries == 3
+
+
+def test_openings_and_sweeps_are_no_decisions(tmp_path: Path) -> None:
+    opened(tmp_path)
+    decision_log.append_sweep(tmp_path, sweep(2))
+    assert decision_log.champion(tmp_path, "promo") is None
+    decide(tmp_path)
+    assert len(decision_log.to_facts(decision_log.entries(tmp_path))[0]) == 1
+
+
+def sweep(k: int, day: str = "2017-12-04", terms: str = "same") -> dict[str, Any]:
+    return {"contract": "promo", "cycle_date": day, "terms_sha": terms, "k": k, "ks": [1, 2, 4], "n_seeds": 5}
+
+
+def test_the_last_sweep_on_the_same_terms_counts(tmp_path: Path) -> None:
+    first = decision_log.append_sweep(tmp_path, sweep(2))
+    assert decision_log.append_sweep(tmp_path, sweep(2)) == first  # said already
+    decision_log.append_sweep(tmp_path, sweep(4, "2017-12-11"))
+    decision_log.append_sweep(tmp_path, sweep(1, "2017-12-18", "other fields"))
+    assert first.text == "k = 2 of [1, 2, 4], 5 seeds"
+
+    def k(day: dt.date, terms: str = "same", contract: str = "promo") -> int | None:
+        found = decision_log.last_sweep(tmp_path, contract, day, terms)
+        return found and found["k"]
+
+    assert [k(NIGHT), k(dt.date(2017, 12, 5)), k(dt.date(2017, 12, 3))] == [4, 2, None]
+    assert [k(NIGHT, "other fields"), k(NIGHT, "third"), k(NIGHT, contract="shop")] == [1, None, None]

@@ -238,3 +238,14 @@ def test_code_sha_ignores_what_a_module_does_not_import(project: Path) -> None:
     (project / "jobs/other.py").write_text("changed = 1\n")
     code_sha.cache_clear()
     assert code_sha("jobs.a") == before
+
+
+def test_code_sha_ignores_what_only_the_program_imports(project: Path) -> None:
+    path = project / "jobs" / "a.py"
+    path.write_text(path.read_text() + '\n\nif __name__ == "__main__":\n    from jobs import unrelated\n')
+    (project / "jobs" / "unrelated.py").write_text("x = 1\n")
+    code_sha.cache_clear()
+    before = code_sha("jobs.a")
+    (project / "jobs" / "unrelated.py").write_text("x = 2\n")
+    code_sha.cache_clear()
+    assert code_sha("jobs.a") == before

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from ffm_udf import calibration, workers
-from jobs import calibrators, cli, decision_log, nightly, releases, score, train
+from ffm_udf import calibration, scoring
+from jobs import calibrators, cli, decision_log, models, nightly, releases, score
 
 WEEK = 12
 
@@ -100,7 +100,33 @@ def test_marts_hold_the_metrics_scikit_learn_finds_on_the_same_predictions(night
         assert area == pytest.approx(roc_auc_score(y, p), abs=2e-5)
 
 
-def test_predictions_are_calibrated_on_the_periods_just_before_each_period(night):
+def decision(night):
+    [entry] = [e for e in decision_log.entries(night.cycle.warehouse) if e.kind == "decision"]
+    return entry
+
+
+def test_the_test_periods_are_opened_once_and_the_log_says_so(own_night):
+    opened = [e.payload for e in decision_log.entries(own_night.cycle.warehouse) if e.kind == "opening"]
+    assert [(o["contract"], o["nth"], o["models"]) for o in opened] == [("small", 1, 3)]
+    assert [row["nth"] for row in own_night.cycle.dataset("test_openings").table().to_pylist()] == [1]
+    own_night.again()  # everything is reused: nobody looked again
+    assert sum(e.kind == "opening" for e in decision_log.entries(own_night.cycle.warehouse)) == 1
+
+
+def test_what_is_judged_on_test_has_learned_from_everything_before_it(night):
+    rows = {row["model_id"]: row for row in night.cycle.dataset("models").table().to_pylist()}
+    rates = night.cycle.dataset("label_rates").table().to_pylist()
+    last = {part: max(row["period"] for row in rates if row["split"] == part) for part in ("train", "calib")}
+    rehearsals = [row for row in rows.values() if row["role"] == "rehearsal"]
+    assert len(rehearsals) == 3
+    for row in rehearsals:
+        candidate = rows[row["candidate_id"]]
+        assert (candidate["train_through"], row["train_through"]) == (last["train"], last["calib"])
+        assert row["epochs"] == candidate["best_epoch"]
+        assert (row["k"], row["seed"], row["algorithm"]) == (candidate["k"], candidate["seed"], candidate["algorithm"])
+
+
+def test_predictions_are_those_of_the_rehearsals_calibrated_on_the_periods_just_before_each_period(night):
     """Rolling origin: test period t gets the calibrator of the one calib period's length before it."""
     examples, fields = night.cycle.dataset("examples"), night.cycle.contract.field_names
     predictions, last = night.cycle.dataset("predictions"), night.cycle.periods.scoring - 1
@@ -117,16 +143,21 @@ def test_predictions_are_calibrated_on_the_periods_just_before_each_period(night
         X = np.column_stack([mine[f"f_{name}"].to_numpy() for name in fields]).astype(np.int32)
         return model.score(X)[0], mine["y"].to_numpy()
 
+    rehearsals = {
+        row["candidate_id"]: row["model_id"]
+        for row in night.cycle.dataset("models").table().to_pylist()
+        if row["role"] == "rehearsal"
+    }
     for place, model_id in enumerate(predictions.manifest["params"]):
-        model = workers.opened(str(train.model_folder(night.cycle, model_id).resolve()))
+        model = scoring.opened(str(models.model_folder(night.cycle.warehouse, rehearsals[model_id]).resolve()))
         calibrator = calibration.fit(*logits(model, last - 1))
         expected = calibrator(logits(model, last)[0])
         np.testing.assert_allclose(now[f"p_{place}"].to_numpy(), expected, rtol=1e-5)
 
 
 def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period(night):
-    card = train.read_card(night.cycle, decision_log.champion(night.cycle.warehouse, "small"))
-    candidate = decision_log.entries(night.cycle.warehouse)[0].payload["model_id"]
+    card = models.read_card(night.cycle.warehouse, decision_log.champion(night.cycle.warehouse, "small"))
+    candidate = decision(night).payload["model_id"]
     assert card["calibrator"] == calibrators.serving_calibrator(night.cycle, candidate)
 
 
@@ -173,7 +204,8 @@ def test_scoring_gives_a_past_exposure_the_features_it_had_in_training(night, sp
 
 def test_only_k_varies_and_parameters_have_their_closed_form(night, mart):
     rows = mart.execute(
-        "select k, n_features, n_fields, n_parameters, hyperparameters from dim_model where algorithm = 'ffm'"
+        "select k, n_features, n_fields, n_parameters, hyperparameters from dim_model"
+        " where algorithm = 'ffm' and role = 'candidate'"
     ).fetchall()
     assert sorted(row[0] for row in rows) == [1, 2]
     assert len({row[4] for row in rows}) == 1
@@ -182,10 +214,10 @@ def test_only_k_varies_and_parameters_have_their_closed_form(night, mart):
 
 
 def test_decision_names_a_refit_champion_and_the_log_is_intact(night):
-    entry = decision_log.entries(night.cycle.warehouse)[0]
+    entry = decision(night)
     assert entry.payload["verdict"] == "GO", entry.payload
     champion = decision_log.champion(night.cycle.warehouse, "small")
-    card = train.read_card(night.cycle, champion)
+    card = models.read_card(night.cycle.warehouse, champion)
     assert card["role"] == "refit"
     assert card["lineage"]["train_through"] == str(night.cycle.periods.day(night.cycle.periods.scoring - 1))
     assert decision_log.verify(night.cycle.warehouse).torn_bytes == 0
@@ -208,7 +240,7 @@ def test_rerun_reuses_everything_and_gives_the_same_release(own_night):
 
 @pytest.mark.slow
 def test_computed_anew_the_data_sets_have_the_same_bytes(own_night):
-    names = ("exposures", "purchases", "vocabulary", "examples", "scores")
+    names = ("exposures", "purchases", "members", "vocabulary", "examples", "rows", "scores")
     before = {name: own_night.cycle.dataset(name).content for name in names}
     shutil.rmtree(own_night.cycle.warehouse / "lake")
     own_night.cycle.warehouse.joinpath("cycles").rename(own_night.cycle.warehouse / "old_cycles")
@@ -232,10 +264,10 @@ def test_a_failing_night_leaves_the_last_release_and_says_why(own_night, monkeyp
 
 def test_damaged_champion_falls_back_to_the_prior_and_says_so(own_night):
     champion = decision_log.champion(own_night.cycle.warehouse, "small")
-    folder = train.model_folder(own_night.cycle, champion)
+    folder = models.model_folder(own_night.cycle.warehouse, champion)
     largest = max(folder.glob("*.npy"), key=lambda path: path.stat().st_size)
     largest.write_bytes(b"broken")
-    workers.opened.cache_clear()
+    scoring.opened.cache_clear()
     assert score.serving_model(own_night.cycle)[1] == "prior"
 
 

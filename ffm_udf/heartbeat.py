@@ -1,0 +1,64 @@
+"""Heartbeats: a small file in which a task says how far it is, for whoever watches the job.
+
+The file lies on storage that the driver sees. A beat is one line: what is done (a number that grows, or FINISHED), the
+process and its host, after words that say whose beat it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+FINISHED = -1  # beat of a task that is done
+EVERY = 1.0  # seconds between two beats of `beating`
+
+
+@dataclass(frozen=True)
+class Beat:
+    """How much is done, or FINISHED, and by which process on which host."""
+
+    done: int
+    pid: int
+    host: str
+
+
+def beat(path: Path, whose: str, done: int) -> None:
+    """Say that so much is done. The folder must exist: an attempt that outlives its run ends here."""
+    path.write_text(f"{whose} {done} {os.getpid()} {socket.gethostname()}")
+
+
+def last_beat(path: Path, whose: str) -> Beat | None:
+    """The last beat in the file, None if there is none or it is not of `whose`."""
+    try:
+        words, done, pid, host = path.read_text().rsplit(" ", 3)
+    except (OSError, ValueError):  # none yet, or just being written
+        return None
+    return Beat(int(done), int(pid), host) if words == whose else None
+
+
+@contextlib.contextmanager
+def beating(path: Path, whose: str) -> Generator[None]:
+    """Beat every second with the milliseconds of CPU time that this process has used: they grow while it works, and
+    stand still when it is stopped or waits for storage that does not answer. The last beat is FINISHED."""
+    stop, began = threading.Event(), time.process_time()
+
+    def run() -> None:
+        while not stop.wait(EVERY):
+            beat(path, whose, int(1000 * (time.process_time() - began)))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beat(path, whose, 0)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    beat(path, whose, FINISHED)
