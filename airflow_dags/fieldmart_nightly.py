@@ -1,4 +1,12 @@
-"""The nightly as an Airflow DAG: the commands of `fieldmart nightly`, one task each, in the same order.
+"""The night as Airflow DAGs: the commands of `fieldmart nightly`, one task each, in the same order.
+
+    fieldmart_train   02:00, not on Sundays   ingest … decide, then starts fieldmart_score
+    fieldmart_sweep   02:00 on Sundays        the same with `train --sweep`: every k with every seed
+    fieldmart_score   06:00, and when started by one of the others   ingest, score, monitor, publish
+
+Scoring does not wait for training to succeed. The others start it whether they succeeded or not, for the day they ran
+for, and it has a time of its own for when they hang or are paused. Its `ingest` finds what is there, or makes it; the
+champion is read from the decision log. A second run for the same day finds everything done.
 
 Nothing is decided or computed here. Every command finds its inputs by the cycle (contract and date), so a retried or
 cleared task does its work again, or finds it done. Two settings come from the environment of the workers:
@@ -10,7 +18,8 @@ One night by hand, in Airflow's own environment (`make airflow-env`):
 
     export AIRFLOW_HOME="$PWD/.airflow" AIRFLOW_CONFIG="$PWD/airflow_dags/airflow.cfg"
     .venv-airflow/bin/airflow db migrate
-    .venv-airflow/bin/airflow dags test -c '{"date": "2017-12-18"}' fieldmart_nightly
+    .venv-airflow/bin/airflow dags test -c '{"date": "2017-12-18"}' fieldmart_train
+    .venv-airflow/bin/airflow dags test -c '{"date": "2017-12-18"}' fieldmart_score
 """
 
 import datetime as dt
@@ -18,12 +27,17 @@ import os
 from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, Param, chain
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Param, TriggerRule, chain
 
 HOME = Path(os.environ.get("FIELDMART_HOME") or Path(__file__).resolve().parent.parent)
 WAREHOUSE = os.environ.get("FIELDMART_WAREHOUSE", "")
 
 STEPS = ("ingest", "encode", "train", "evaluate", "warehouse", "decide", "score", "monitor", "publish")
+TRAINING = STEPS[: STEPS.index("score")]
+# What scoring needs of the earlier steps is the snapshot and the list of who is scored on what.
+SCORING = ("ingest", *STEPS[STEPS.index("score") :])
 
 # What is not given is left to the command, where the defaults stand: the contract's date, else the day of the run.
 OPTIONS = (
@@ -32,47 +46,73 @@ OPTIONS = (
     "{% if params.warehouse %} --warehouse {{ params.warehouse }}{% endif %}"
 )
 
-DAY = {"FIELDMART_TODAY": "{{ dag_run.run_after | ds }}"}
+# The day a run is for; a DAG that starts another hands its own on, so that both work for the same cycle after midnight.
+TODAY = "{{ params.today or (dag_run.run_after | ds) }}"
 
-# What is pasted into a shell command must be a plain path.
+# What is pasted into a shell command must be a plain path or a day.
 PLAIN_PATH = r"^[A-Za-z0-9_.:/@=+-]*$"
+DAY = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$"
 
-with DAG(
-    dag_id="fieldmart_nightly",
-    description="Train and judge every k, decide, score every household, publish the release",
-    schedule="0 2 * * *",
-    start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
-    catchup=False,
-    # Two nights at once would publish in the order in which they end.
-    max_active_runs=1,
-    dagrun_timeout=dt.timedelta(hours=6),
-    default_args={
-        "retries": 2,
-        "retry_delay": dt.timedelta(minutes=5),
-        "execution_timeout": dt.timedelta(hours=2),
-    },
-    params={
-        "date": Param(
-            None,
-            type=["null", "string"],
-            format="date",
-            description="cycle date; none: the contract's, else the run's day",
-        ),
-        "contract": Param("", type="string", pattern=PLAIN_PATH, description="feature contract; empty: the default"),
-        "warehouse": Param(WAREHOUSE, type="string", pattern=PLAIN_PATH, description="empty: the default"),
-    },
-    doc_md=__doc__,
-    tags=["fieldmart"],
-) as dag:
-    chain(
-        *[
-            BashOperator(
-                task_id=step,
-                bash_command=f".venv/bin/fieldmart {step}{OPTIONS}",
-                cwd=str(HOME),
-                env=DAY,
-                append_env=True,
-            )
-            for step in STEPS
-        ]
+PARAMS = {
+    "date": Param("", type="string", pattern=DAY, description="cycle date; empty: the contract's, else `today`"),
+    "today": Param("", type="string", pattern=DAY, description="day the run is for; empty: that of the run"),
+    "contract": Param("", type="string", pattern=PLAIN_PATH, description="feature contract; empty: the default"),
+    "warehouse": Param(WAREHOUSE, type="string", pattern=PLAIN_PATH, description="empty: the default"),
+}
+
+
+def night(dag_id: str, schedule: str, description: str) -> DAG:
+    """A DAG with what all of them have in common."""
+    return DAG(
+        dag_id=dag_id,
+        description=description,
+        schedule=schedule,
+        start_date=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        catchup=False,
+        # Two nights at once would publish in the order in which they end.
+        max_active_runs=1,
+        dagrun_timeout=dt.timedelta(hours=12),
+        default_args={
+            "retries": 2,
+            "retry_delay": dt.timedelta(minutes=5),
+            "execution_timeout": dt.timedelta(hours=3),
+        },
+        params=PARAMS,
+        doc_md=__doc__,
+        tags=["fieldmart"],
     )
+
+
+def command(step: str, options: str = "") -> BashOperator:
+    """One step of the night as a task."""
+    return BashOperator(
+        task_id=step,
+        bash_command=f".venv/bin/fieldmart {step}{options}{OPTIONS}",
+        cwd=str(HOME),
+        env={"FIELDMART_TODAY": TODAY},
+        append_env=True,
+    )
+
+
+def training(train_options: str = "") -> None:
+    """The tasks of a DAG that trains and then starts scoring."""
+    tasks = [command(step, train_options if step == "train" else "") for step in TRAINING]
+    start_score = TriggerDagRunOperator(
+        task_id="start_score",
+        trigger_dag_id="fieldmart_score",
+        conf={name: f"{{{{ params.{name} }}}}" for name in PARAMS} | {"today": TODAY},
+        trigger_rule=TriggerRule.ALL_DONE,
+    )
+    # Without a last task of its own that fails when a step did, the run would count as a success once scoring started.
+    trained = EmptyOperator(task_id="trained")
+    chain(*tasks, [start_score, trained])
+
+
+with night("fieldmart_train", "0 2 * * 1-6", "Train and judge the grid of the night, decide"):
+    training()
+
+with night("fieldmart_sweep", "0 2 * * 0", "Train and judge every k with every seed, decide"):
+    training(" --sweep")
+
+with night("fieldmart_score", "0 6 * * *", "Score every entity with the champion, publish the release"):
+    chain(*[command(step) for step in SCORING])

@@ -1,22 +1,25 @@
-"""The DAG, loaded and run by Airflow in its own environment (`make airflow-env`); the commands are stand-ins."""
+"""The DAGs, loaded and run by Airflow in its own environment (`make airflow-env`); the commands are stand-ins."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv-airflow" / "bin"
-DAG_FILE = ROOT / "airflow_dags" / "fieldmart_nightly.py"
-STEPS = ["ingest", "encode", "train", "evaluate", "warehouse", "decide", "score", "monitor", "publish"]
+DAGS = ROOT / "airflow_dags"
+TRAINING = ["ingest", "encode", "train", "evaluate", "warehouse", "decide"]
+SCORING = ["ingest", "score", "monitor", "publish"]
 
 pytestmark = pytest.mark.slow
 
-# Runs inside Airflow's environment and prints what it sees as the last line.
+# These run inside Airflow's environment and print what they see as the last line.
 LOOK = """
 import json, sys
 from airflow.configuration import conf
@@ -27,17 +30,35 @@ dags = {
     dag.dag_id: {
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
+        "schedule": dag.schedule,
         "tasks": [[task.task_id, task.retries, sorted(task.upstream_task_ids)] for task in dag.topological_sort()],
+        "commands": [t.bash_command.split("{")[0] for t in dag.topological_sort() if hasattr(t, "bash_command")],
     }
     for dag in bag.dags.values()
 }
 telemetry = conf.getboolean("usage_data_collection", "enabled")
 print(json.dumps({"errors": bag.import_errors, "dags": dags, "telemetry": telemetry}))
 """
+RUN = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models import DagRun
+from airflow.utils.session import create_session
+
+dag = DagBag(dag_folder=sys.argv[1]).dags[sys.argv[2]]
+for task in dag.tasks:
+    task.retries = 0  # a retry would wait its five minutes
+run = dag.test(run_conf=json.loads(sys.argv[3]))
+with create_session() as session:
+    states = {task.task_id: str(task.state) for task in run.get_task_instances(session=session)}
+    others = [other for other in session.query(DagRun).order_by(DagRun.id) if other.id > run.id]
+    started = [[other.dag_id, other.conf] for other in others]
+    print(json.dumps({"state": str(run.state), "states": states, "started": started}))
+"""
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory):
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Calls a program of Airflow's environment with the committed settings and a home of its own."""
     made = subprocess.run(["make", "airflow-env"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -46,8 +67,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory):
     def call(*arguments: str, **environment: str) -> str:
         told = {
             "AIRFLOW_HOME": str(home),
-            "AIRFLOW_CONFIG": str(ROOT / "airflow_dags" / "airflow.cfg"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(DAG_FILE.parent),
+            "AIRFLOW_CONFIG": str(DAGS / "airflow.cfg"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "FIELDMART"))}
         done = subprocess.run(
@@ -66,36 +87,100 @@ def airflow(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def seen(airflow) -> dict:
-    return json.loads(airflow("python", "-c", LOOK, str(DAG_FILE.parent)).splitlines()[-1])
+def seen(airflow: Callable[..., str]) -> dict[str, Any]:
+    return json.loads(airflow("python", "-c", LOOK, str(DAGS)).splitlines()[-1])
 
 
-def test_the_dag_loads_as_one_chain_in_the_order_of_the_nightly(seen):
+@pytest.fixture(scope="module")
+def scheduler(airflow: Callable[..., str]) -> Callable[..., str]:
+    """`airflow` with a database that knows the DAGs, so that one can start another."""
+    airflow("airflow", "db", "migrate")
+    airflow("airflow", "dags", "reserialize")
+    return airflow
+
+
+class Night:
+    """A folder in place of the checkout, whose `fieldmart` writes down its call and fails at one step."""
+
+    def __init__(self, folder: Path, scheduler: Callable[..., str]) -> None:
+        self.folder, self.scheduler = folder, scheduler
+        self.called = folder / "called.txt"
+
+    def run(self, dag: str, conf: dict[str, str], fails: str = "nothing") -> dict[str, Any]:
+        program = self.folder / ".venv" / "bin" / "fieldmart"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\necho "$@, $FIELDMART_TODAY" >> "{self.called}"\n[ "$1" != {fails} ]\n')
+        program.chmod(0o755)
+        told = {"FIELDMART_HOME": str(self.folder), "FIELDMART_WAREHOUSE": "/data/warehouse"}
+        return json.loads(
+            self.scheduler("python", "-c", RUN, str(DAGS), dag, json.dumps(conf), **told).splitlines()[-1]
+        )
+
+    def calls(self) -> list[str]:
+        return self.called.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture
+def night(tmp_path: Path, scheduler: Callable[..., str]) -> Night:
+    return Night(tmp_path, scheduler)
+
+
+def chained(steps: list[str]) -> list[list[Any]]:
+    return [[step, 2, steps[i - 1 : i] if i else []] for i, step in enumerate(steps)]
+
+
+def test_training_and_scoring_are_dags_of_their_own(seen):
     assert seen["errors"] == {}
-    assert list(seen["dags"]) == ["fieldmart_nightly"]
-    dag = seen["dags"]["fieldmart_nightly"]
-    assert dag["tasks"] == [[step, 2, STEPS[i - 1 : i] if i else []] for i, step in enumerate(STEPS)]
-    assert dag["catchup"] is False
-    assert dag["max_active_runs"] == 1
+    assert set(seen["dags"]) == {"fieldmart_train", "fieldmart_sweep", "fieldmart_score"}
+    ends = [["start_score", 2, ["decide"]], ["trained", 2, ["decide"]]]
+    for name in ("fieldmart_train", "fieldmart_sweep"):
+        assert seen["dags"][name]["tasks"] == chained(TRAINING) + ends
+    assert seen["dags"]["fieldmart_score"]["tasks"] == chained(SCORING)
+    for dag in seen["dags"].values():
+        assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
+
+
+def test_every_day_has_one_training_and_a_time_for_scores(seen):
+    schedules = {name: dag["schedule"] for name, dag in seen["dags"].items()}
+    assert schedules == {
+        "fieldmart_train": "0 2 * * 1-6",
+        "fieldmart_sweep": "0 2 * * 0",
+        "fieldmart_score": "0 6 * * *",
+    }
+
+
+def test_the_dags_run_the_commands_of_their_tasks_and_the_sweep_differs_in_one_option(seen):
+    commands = {name: dag["commands"] for name, dag in seen["dags"].items()}
+    assert commands["fieldmart_train"] == [f".venv/bin/fieldmart {step}" for step in TRAINING]
+    assert commands["fieldmart_score"] == [f".venv/bin/fieldmart {step}" for step in SCORING]
+    sweep = [command.replace("train", "train --sweep") for command in commands["fieldmart_train"]]
+    assert commands["fieldmart_sweep"] == sweep
 
 
 def test_the_committed_settings_turn_telemetry_off(seen):
     assert seen["telemetry"] is False
 
 
-def test_a_run_calls_every_command_once_and_passes_the_options(airflow, tmp_path: Path):
-    """Airflow runs the DAG; in place of the checkout stands a folder whose `fieldmart` writes down its call."""
-    called = tmp_path / "called.txt"
-    stand_in = tmp_path / ".venv" / "bin" / "fieldmart"
-    stand_in.parent.mkdir(parents=True)
-    stand_in.write_text(f'#!/bin/sh\necho "$@" >> "{called}"\n', encoding="utf-8")
-    stand_in.chmod(0o755)
-    airflow("airflow", "db", "migrate")
-    chosen = json.dumps({"date": "2017-12-18", "contract": "conf/promo.yml"})
-    airflow(
-        *("airflow", "dags", "test", "-f", str(DAG_FILE), "-c", chosen, "fieldmart_nightly"),
-        FIELDMART_HOME=str(tmp_path),
-        FIELDMART_WAREHOUSE="/data/warehouse",
-    )
-    options = "--date 2017-12-18 --contract conf/promo.yml --warehouse /data/warehouse"
-    assert called.read_text(encoding="utf-8").splitlines() == [f"{step} {options}" for step in STEPS]
+def test_a_training_calls_every_command_once_and_starts_the_scores_of_the_same_cycle(night: Night):
+    found = night.run("fieldmart_train", {"date": "2017-12-18", "contract": "conf/promo.yml", "today": "2026-11-20"})
+    options = "--date 2017-12-18 --contract conf/promo.yml --warehouse /data/warehouse, 2026-11-20"
+    assert night.calls() == [f"{step} {options}" for step in TRAINING]
+    assert found["state"] == "success"
+    given = {"date": "2017-12-18", "contract": "conf/promo.yml", "warehouse": "/data/warehouse", "today": "2026-11-20"}
+    assert found["started"] == [["fieldmart_score", given]]
+
+
+def test_a_failed_training_starts_the_scores_and_counts_as_failed(night: Night):
+    found = night.run("fieldmart_sweep", {"today": "2026-11-20"}, fails="train")
+    options = "--warehouse /data/warehouse, 2026-11-20"
+    assert night.calls() == [f"ingest {options}", f"encode {options}", f"train --sweep {options}"]
+    assert found["state"] == "failed"
+    assert found["states"]["start_score"] == "success"
+    [(started, conf)] = found["started"]
+    assert (started, conf["today"]) == ("fieldmart_score", "2026-11-20")
+
+
+def test_scoring_needs_nothing_of_a_training(night: Night):
+    found = night.run("fieldmart_score", {"date": "2017-12-18", "today": "2026-11-20"})
+    assert night.calls() == [f"{step} --date 2017-12-18 --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
+    assert (found["state"], found["started"]) == ("success", [])
