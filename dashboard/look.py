@@ -6,6 +6,8 @@ alone: symbols or texts say it too.
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -33,3 +35,19 @@ def interval(rows: pd.DataFrame, centre: str, lo: str, hi: str) -> dict[str, obj
     above, below = (rows[hi] - rows[centre]).clip(lower=0), (rows[centre] - rows[lo]).clip(lower=0)
     lengths = {"array": above.tolist(), "arrayminus": below.tolist()}
     return {"type": "data", "symmetric": False, "thickness": 1.6, "width": 5, **lengths}
+
+
+def log_ticks(values: pd.Series, at_most: int = 3) -> dict[str, object]:
+    """A logarithmic axis over `values` with few ticks in plain decimals; Plotly's own run into each other."""
+    positive = values[values > 0]
+    if positive.empty:
+        return {"type": "log"}
+    low, high = positive.min() / 1.2, positive.max() * 1.2
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    shown: list[float] = []
+    for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):  # the finest that fits
+        shown = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(shown) <= at_most:
+            break
+    texts = [f"{value:.12f}".rstrip("0").rstrip(".") for value in shown]
+    return {"type": "log", "tickvals": shown, "ticktext": texts}

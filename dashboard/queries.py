@@ -48,7 +48,7 @@ def current_mart(root: Path) -> str:
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def _rows(mart: str, table: str, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+def _rows(mart: str, table: str, sql: str, parameters: Sequence[Any] = (), may_be_empty: bool = False) -> pd.DataFrame:
     """Rows of `sql`, which reads `table` above all."""
     try:
         with duckdb.connect(mart, read_only=True) as connection:
@@ -57,7 +57,7 @@ def _rows(mart: str, table: str, sql: str, parameters: Sequence[Any] = ()) -> pd
         raise NoRelease(f"This release has no mart `{table}`, or an older form of it. {ADVICE}") from None
     except duckdb.Error as error:
         raise NoRelease(f"`{mart}` cannot be read ({str(error).splitlines()[0]}). {ADVICE}") from None
-    if rows.empty:
+    if rows.empty and not may_be_empty:
         raise NoRelease(f"The mart `{table}` of this release has no rows to show here. {ADVICE}")
     return rows
 
@@ -113,14 +113,62 @@ def decisions(mart: str) -> pd.DataFrame:
 
 
 def accuracy_cost_by_k(mart: str) -> pd.DataFrame:
-    """Candidates by k and seed, the prior first."""
-    return _rows(mart, "fct_accuracy_cost_by_k", "select * from fct_accuracy_cost_by_k order by k, seed, model_id")
+    """Candidates of the seed that goes live: FFM by k, then the baselines."""
+    sql = "select * from fct_accuracy_cost_by_k order by is_baseline, k, logloss, model_id"
+    return _rows(mart, "fct_accuracy_cost_by_k", sql)
+
+
+def seed_metrics(mart: str) -> pd.DataFrame:
+    """Every seed of every k of FFM."""
+    sql = "select * from fct_seed_metrics where algorithm = 'ffm' order by k, seed, model_id"
+    return _rows(mart, "fct_seed_metrics", sql)
+
+
+def test_openings(mart: str) -> pd.DataFrame:
+    """When test periods were looked at, newest first; without rows where no opening is on record."""
+    sql = """
+        select test_from, test_through, nth, opened_at, cycle_date, n_models
+        from fct_test_openings
+        order by opened_at desc
+    """
+    return _rows(mart, "fct_test_openings", sql, may_be_empty=True)
+
+
+def baselines(mart: str) -> pd.DataFrame:
+    """The chosen model and the best of every other algorithm, best first."""
+    return _rows(mart, "fct_baselines", "select * from fct_baselines order by logloss, algorithm")
 
 
 def training_curve(mart: str) -> pd.DataFrame:
-    """Epochs of the candidates by k and seed."""
-    sql = "select * from fct_training_curve where role = 'candidate' order by k, seed, model_id, epoch"
+    """Epochs of the FFM candidates of the seed that goes live, by k."""
+    sql = """
+        select *
+        from fct_training_curve
+        where role = 'candidate' and is_shipping_seed and algorithm = 'ffm' and valid_logloss is not null
+        order by k, model_id, epoch
+    """
     return _rows(mart, "fct_training_curve", sql)
+
+
+def training_cost(mart: str) -> pd.DataFrame:
+    """Stages of all candidates, the most skewed first."""
+    sql = """
+        select *
+        from fct_training_cost
+        where role = 'candidate'
+        order by greatest(rows_max_over_median, wall_max_over_median) desc, cpu_s desc, model_id, stage
+    """
+    return _rows(mart, "fct_training_cost", sql)
+
+
+def lever_gain(mart: str) -> pd.DataFrame:
+    """The levers, cheapest first within those that help, harm or do neither; without rows until they were measured."""
+    sql = """
+        select *
+        from fct_lever_gain
+        order by is_reference desc, is_helpful desc, is_harmful, cpu_ratio, delta_logloss_relative, lever, setting
+    """
+    return _rows(mart, "fct_lever_gain", sql, may_be_empty=True)
 
 
 def calibrated_models(mart: str) -> pd.DataFrame:
@@ -128,8 +176,7 @@ def calibrated_models(mart: str) -> pd.DataFrame:
     sql = """
         select distinct
             slices.model_id,
-            models.algorithm
-            || case when models.algorithm = 'prior' then '' else format(', k = {}, seed {}', models.k, models.seed) end
+            models.label
             || case when slices.is_verdict then ' (chosen)' else '' end as name,
             slices.is_verdict,
             slices.k

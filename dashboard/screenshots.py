@@ -34,6 +34,7 @@ FLAGS = [
 ]
 WIDTH = 1280
 CONTENT = "[data-testid=stMainBlockContainer]"
+DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 def page_names() -> list[str]:
@@ -85,6 +86,7 @@ def shoot(page: Page, address: str, target: Path) -> None:
     page.set_viewport_size({"width": WIDTH, "height": 900})
     page.goto(address)
     page.wait_for_selector("[data-testid=stAlert]", timeout=60_000)
+    page.wait_for_selector(DONE, timeout=60_000)  # a slow machine pauses longer between two figures than any patience
     # Streamlit scrolls inside of its own container: the window has to be as tall as the content.
     page.set_viewport_size({"width": WIDTH, "height": _settled_height(page)})
     _settled_height(page)

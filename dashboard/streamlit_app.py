@@ -16,6 +16,8 @@ page = st.navigation(
     [
         st.Page(PAGES / "decision.py", title="Decision", icon=":material/gavel:", default=True),
         st.Page(PAGES / "accuracy_cost.py", title="Accuracy and cost by k", icon=":material/balance:"),
+        st.Page(PAGES / "training.py", title="Training", icon=":material/model_training:"),
+        st.Page(PAGES / "levers.py", title="Cheaper levers", icon=":material/tune:"),
         st.Page(PAGES / "calibration.py", title="Calibration by slice", icon=":material/straighten:"),
         st.Page(PAGES / "drift.py", title="Drift", icon=":material/moving:"),
         st.Page(PAGES / "kpi_lift.py", title="KPI lift", icon=":material/payments:"),

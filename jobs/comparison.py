@@ -15,9 +15,9 @@ ENOUGH_SEEDS = 5  # below it a verdict on k is provisional: seeds of one k diffe
 
 
 def with_intervals(
-    period_sums: Sequence[dict[str, Any]], auc: dict[tuple[str, str], float | None]
+    period_sums: Sequence[dict[str, Any]], areas: dict[tuple[str, str], tuple[float | None, float | None]]
 ) -> list[dict[str, Any]]:
-    """Rows of fact `model_metrics` from rows of fact `period_metrics`."""
+    """Rows of fact `model_metrics` from rows of fact `period_metrics` and AUC and PR-AUC by model and split."""
     found = []
     for model_id, split in sorted({(row["model_id"], row["split"]) for row in period_sums}):
         mine = [row for row in period_sums if (row["model_id"], row["split"]) == (model_id, split)]
@@ -28,7 +28,8 @@ def with_intervals(
                 "model_id": model_id,
                 "split": split,
                 **{name: sum(row[name] for row in mine) for name in _SUMS},
-                "auc": auc[model_id, split],
+                "auc": areas[model_id, split][0],
+                "pr_auc": areas[model_id, split][1],
                 "logloss_lo": loss.lo,
                 "logloss_hi": loss.hi,
                 "calibration_ratio_lo": lo,

@@ -181,7 +181,7 @@ def measure(
     places = {card["model_id"]: ids.index(card["model_id"]) for card in shown}
     try:
         period_sums = by_period(rows, ids, cycle)
-        metrics = with_intervals(period_sums, overall_auc(rows, ids))
+        metrics = with_intervals(period_sums, areas(rows, ids, ["split"]))
         compared = compare_k(period_sums, cards, margin, seed, last_sweep(cycle))
         verdict = next(row["model_id"] for row in compared if row["is_verdict"])
         value_periods, value_comparison = value_facts(rows, ids, ids.index(verdict), cards, cycle, policy)
@@ -224,24 +224,21 @@ def _unstack(row: Any, places: dict[str, int], names: list[str]) -> Iterator[dic
 
 def by_period(rows: DataFrame, ids: list[str], cycle: Cycle) -> list[dict[str, Any]]:
     """Rows of fact `period_metrics`."""
-    areas = _auc(rows, ids, ["split", "period_no"])
+    found_areas = areas(rows, ids, ["split", "period_no"])
     places = {model_id: place for place, model_id in enumerate(ids)}
     sums = rows.groupBy("split", "period_no").agg(*_sums(places.values())).orderBy("split", "period_no").collect()
     found = []
     for row in sums:
         for sum_row in _unstack(row, places, ["sum_p", "sum_logloss", "sum_squared_error"]):
             where = {"split": row["split"], "period": cycle.periods.day(row["period_no"])}
-            area = areas.get((sum_row["model_id"], row["split"], row["period_no"]))
-            found.append(sum_row | where | {"auc": area})
+            auc, _ = found_areas[sum_row["model_id"], row["split"], row["period_no"]]
+            found.append(sum_row | where | {"auc": auc})
     return found
 
 
-def overall_auc(rows: DataFrame, ids: list[str]) -> dict[tuple[str, str], float | None]:
-    return _auc(rows, ids, ["split"])
-
-
-def _auc(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, float | None]:
-    """AUC per model and group from counts of rounded logits: exact but for ties within 1/16384 of a logit."""
+def areas(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, tuple[float | None, float | None]]:
+    """AUC and PR-AUC (average precision) per model and group, from counts of rounded logits: exact but for ties within
+    1/16384 of a logit."""
     logit = lambda name: F.round(F.log(F.col(name) / (1 - F.col(name))) * LOGIT_STEPS).cast("int")  # noqa: E731
     pairs = F.array(*(F.struct(F.lit(i).alias("model"), logit(f"p_{i}").alias("score")) for i in range(len(ids))))
     counts = (
@@ -249,16 +246,25 @@ def _auc(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, float | 
         .groupBy("model", *by, "score")
         .agg(F.sum("y").alias("pos"), F.sum(1 - F.col("y")).alias("neg"))
     )
-    below = Window.partitionBy("model", *by).orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
-    counts = counts.withColumn("below", F.coalesce(F.sum("neg").over(below), F.lit(0)))
-    wins = F.sum(F.col("pos") * (F.col("below") + F.col("neg") / 2))
-    totals = counts.groupBy("model", *by).agg(wins.alias("wins"), F.sum("pos").alias("pos"), F.sum("neg").alias("neg"))
-    return {
-        (ids[row["model"]], *(row[name] for name in by)): row["wins"] / (row["pos"] * row["neg"])
-        if row["pos"] and row["neg"]
-        else None
-        for row in totals.collect()
-    }
+    upwards = (
+        Window.partitionBy("model", *by).orderBy("score").rowsBetween(Window.currentRow, Window.unboundedFollowing)
+    )
+    counts = counts.withColumns({"pos_up": F.sum("pos").over(upwards), "neg_up": F.sum("neg").over(upwards)})
+    precision = F.col("pos_up") / (F.col("pos_up") + F.col("neg_up"))
+    # Pairs that are ordered wrongly: a negative with a higher score, half of those with the same.
+    wrong = F.sum(F.col("pos") * (F.col("neg_up") - F.col("neg") / 2))
+    totals = counts.groupBy("model", *by).agg(
+        wrong.alias("wrong"),
+        F.sum(F.col("pos") * precision).alias("precisions"),
+        F.sum("pos").alias("pos"),
+        F.sum("neg").alias("neg"),
+    )
+    found: dict[tuple, tuple[float | None, float | None]] = {}
+    for row in totals.collect():
+        auc = 1 - row["wrong"] / (row["pos"] * row["neg"]) if row["pos"] and row["neg"] else None
+        key = (ids[row["model"]], *(row[name] for name in by))
+        found[key] = auc, row["precisions"] / row["pos"] if row["pos"] else None
+    return found
 
 
 def by_slice(rows: DataFrame, places: dict[str, int], cycle: Cycle) -> list[dict[str, Any]]:

@@ -160,6 +160,7 @@ FACTS: dict[str, pa.Schema] = {
             "sum_logloss": _f64,
             "sum_squared_error": _f64,
             "auc": _f64,
+            "pr_auc": _f64,  # average precision
             "logloss_lo": _f64,
             "logloss_hi": _f64,
             "calibration_ratio_lo": _f64,  # mean p / observed rate

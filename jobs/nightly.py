@@ -14,9 +14,9 @@ from jobs.releases import Release
 from jobs.training_plan import Options
 
 BY_K = """
-    select algorithm, k, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict
+    select label, logloss, logloss_lo, logloss_hi, auc, train_cpu_s, artifact_mib, usd_per_1m_scores, is_verdict
     from fct_accuracy_cost_by_k
-    order by k
+    order by algorithm, k
 """
 
 
@@ -44,12 +44,12 @@ def summary(cycle: Cycle, release: Release) -> None:
     with duckdb.connect(str(release.folder / decide.MART), read_only=True) as mart:
         rows = mart.execute(BY_K).fetchall()
     table = Table(title=f"{cycle.contract.name} {cycle.date}: test periods, 95 % intervals over periods")
-    for name in ("k", "test logloss", "95 % interval", "AUC", "CPU-s", "MiB", "$ per 1M"):
+    for name in ("model", "test logloss", "95 % interval", "AUC", "CPU-s", "MiB", "$ per 1M"):
         table.add_column(name, justify="right", no_wrap=True)
-    for algorithm, k, loss, lo, hi, auc, cpu, size, usd, verdict in rows:
-        label = algorithm if algorithm == "prior" else f"{k} ←" if verdict else str(k)
+    for label, loss, lo, hi, auc, cpu, size, usd, verdict in rows:
         interval = "-" if lo is None else f"{lo:.4f}-{hi:.4f}"
-        table.add_row(label, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.2g}")
+        told = f"{label} ←" if verdict else label
+        table.add_row(told, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.2g}")
     console.print(table)
     serving = f"{state['serving_model_id']} ({state['score_source']})"
     told = "" if cycle.warehouse == Path("warehouse") else f" WAREHOUSE={cycle.warehouse}"

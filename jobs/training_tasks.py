@@ -42,7 +42,8 @@ def windowed(contract: Contract, first: int, last: int) -> list[int]:
 
 
 def candidates(cycle: Cycle, options: Options, strategy: dict[str, Any]) -> list[dict[str, Any]]:
-    """One task per model of the grid, the most expensive first so that no core waits for it alone at the end."""
+    """One task per model of the grid, the most expensive first so that no core waits for it alone at the end: baselines
+    that tune themselves, then FFM by falling k."""
     contract = cycle.contract
     grid = contract.grid.sweep if options.sweep else contract.grid.nightly
     ends = spans(cycle)
@@ -56,11 +57,9 @@ def candidates(cycle: Cycle, options: Options, strategy: dict[str, Any]) -> list
     ]
     if options.init and not any(each["init"] for each in tasks):
         raise TrainError(f"init must be the date of a cycle with candidates of the same k and seed, got {options.init}")
-    own: list[tuple[str, dict[str, Any]]] = [
-        (name, hyper) for name in grid.baselines for hyper in baseline_parameters(cycle, name)
-    ]
-    own.append(("prior", prior_parameters(contract)))
-    return [*tasks, *(task(cycle, name, "candidate", hyper, parts) for name, hyper in own)]
+    order = sorted(grid.baselines, key=("lightgbm", "lr", "lr_cross", "fm").index)
+    own = [task(cycle, name, "candidate", hyper, parts) for name in order for hyper in baseline_parameters(cycle, name)]
+    return [*own, *tasks, task(cycle, "prior", "candidate", prior_parameters(contract), parts)]
 
 
 def prior_parameters(contract: Contract) -> dict[str, Any]:

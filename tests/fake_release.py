@@ -1,4 +1,4 @@
-"""One release made of fake facts, built by dbt once for all tests that look at it."""
+"""Releases made of fake facts, each built by dbt once for all tests that look at it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fake_facts
+from fake_training import NIGHTLY, Flavour
 
 from jobs import warehouse
 
@@ -16,7 +17,7 @@ RELEASE = "tiny-2017-12-25-0001"
 
 @dataclass(frozen=True)
 class FakeRelease:
-    """`database` as two builds left it; `ran` = node -> status for each of the two."""
+    """`database` as its builds left it; `ran` = node -> status for each of the two of a nightly."""
 
     database: Path
     facts: dict[str, str]
@@ -28,15 +29,21 @@ class FakeRelease:
 
 
 @functools.cache  # every test file asks with the folder of the session
-def build(folder: Path) -> FakeRelease:
-    """Build evidence, then the rest, unit tests with them, and point the warehouse `folder`/fake_release at it."""
-    root = folder / "fake_release"
+def build(folder: Path, flavour: Flavour = NIGHTLY) -> FakeRelease:
+    """Build the marts and point the warehouse `folder`/fake_<flavour> at them.
+
+    The nightly is built as a night does it, evidence first, and runs the unit tests, which have data of their own.
+    """
+    root = folder / f"fake_{flavour.name}"
     database = root / "releases" / RELEASE / "mart.duckdb"
-    given = fake_facts.write(root / "facts", fake_facts.evidence())
-    warehouse.build(database, given, select=warehouse.EVIDENCE, unit_tests=True)
-    first = run_results(database)
-    given |= fake_facts.write(root / "facts", fake_facts.night())
-    warehouse.build(database, given, exclude=warehouse.EVIDENCE, unit_tests=True)
+    given = fake_facts.write(root / "facts", fake_facts.evidence(flavour))
+    first: dict[str, str] = {}
+    if flavour is NIGHTLY:
+        warehouse.build(database, given, select=warehouse.EVIDENCE, unit_tests=True)
+        first = run_results(database)
+    given |= fake_facts.write(root / "facts", fake_facts.night(flavour))
+    rest = warehouse.EVIDENCE if first else None
+    warehouse.build(database, given, exclude=rest, unit_tests=flavour is NIGHTLY)
     (root / "current.json").write_text(json.dumps({"release_id": RELEASE, "path": f"releases/{RELEASE}"}))
     return FakeRelease(database, given, (first, run_results(database)))
 

@@ -171,14 +171,14 @@ def test_rows_are_those_of_the_facts() -> None:
     cards = [card(1), card(2)]
     rows = [row for of in cards for row in sums(of, shifted(0))]
     assert facts.table("k_comparison", compare_k(rows, cards, 0.002, 1)).num_rows == 2
-    metrics = with_intervals(rows, {(of["model_id"], "test"): 0.7 for of in cards})
+    metrics = with_intervals(rows, {(of["model_id"], "test"): (0.7, 0.1) for of in cards})
     assert facts.table("model_metrics", metrics).num_rows == 2
 
 
 def test_metrics_are_sums_with_the_spread_of_the_periods() -> None:
     of = card(1)
     rows = sums(of, BASE) + sums(of, [0.5, 0.5], "calib", n=10)
-    calib, test = with_intervals(rows, {(of["model_id"], "test"): 0.7, (of["model_id"], "calib"): None})
+    calib, test = with_intervals(rows, {(of["model_id"], "test"): (0.7, 0.1), (of["model_id"], "calib"): (None, None)})
     assert (calib["split"], calib["n"], calib["n_periods"], calib["auc"]) == ("calib", 20, 2, None)
     assert (test["n"], test["conversions"], test["n_periods"]) == (9 * N, 9 * N // 5, 9)
     assert test["sum_logloss"] == pytest.approx(N * sum(BASE))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import statistics
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import fake_release
 import pyarrow as pa
 import pytest
 import yaml
+from fake_training import NIGHTLY, SWEEP, Flavour
 from scipy import stats
 
 from jobs.facts import FACTS
@@ -21,9 +24,18 @@ ROOT = Path(__file__).resolve().parent.parent
 DBT = ROOT / "dbt"
 
 
+# What staging calls a fact's column where it is named differently: SQL has words of its own.
+RENAMED = {"rows": "n_rows", "window": "window_periods"}
+
+
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fake_release.build(tmp_path_factory.getbasetemp()).database
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_release.build(tmp_path_factory.getbasetemp(), SWEEP).database
 
 
 def declared(layer: str) -> dict[str, dict[str, Any]]:
@@ -62,7 +74,7 @@ def test_staging_has_every_column_of_its_fact_with_its_type(database: Path) -> N
     kinds |= {pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.timestamp("us"): "TIMESTAMP"}
     for fact, schema in FACTS.items():
         described = query(database, f"describe staging.stg_fieldmart__{fact}")
-        expected = [("n_rows" if field.name == "rows" else field.name, kinds[field.type]) for field in schema]
+        expected = [(RENAMED.get(field.name, field.name), kinds[field.type]) for field in schema]
         assert [(name, kind) for name, kind, *_ in described] == expected, fact
 
 
@@ -136,3 +148,70 @@ def test_normalized_entropy_is_logloss_over_that_of_the_rate(database: Path) -> 
     )
     for logloss, rate, normalized in rows:
         assert normalized == pytest.approx(logloss / stats.bernoulli(rate).entropy(), rel=1e-9)
+
+
+def test_every_mart_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "marts.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(declared("marts"))
+
+
+def test_seeds_of_a_sweep_are_averaged_and_all_shown(sweep: Path) -> None:
+    losses = {model.id: [] for model in SWEEP.models()}
+    for row in fake_facts.evaluation(SWEEP)["model_metrics"]:
+        if row["split"] == "test":
+            losses[row["model_id"]].append(row["sum_logloss"] / row["n"])
+    seeds = {k: [losses[m.id][0] for m in SWEEP.models() if (m.algorithm, m.k) == ("ffm", k)] for k in SWEEP.ks}
+    found = query(
+        sweep,
+        "select k, n_seeds, logloss_seed_mean, logloss_seed_sd, is_verdict, is_provisional, se_seed is null "
+        "from fct_accuracy_cost_by_k where not is_baseline",
+    )
+    assert {row[0] for row in found} == set(SWEEP.ks)
+    for k, n, mean, spread, is_verdict, is_provisional, no_error in found:
+        assert (n, is_verdict, is_provisional, no_error) == (5, k == SWEEP.verdict_k, False, False)
+        assert (mean, spread) == pytest.approx((statistics.mean(seeds[k]), statistics.stdev(seeds[k])), rel=1e-9)
+    shown = query(sweep, "select count(*), count(distinct seed) from fct_seed_metrics where algorithm = 'ffm'")
+    assert shown == [(30, 5)]
+
+
+def test_one_seed_has_no_spread(database: Path) -> None:
+    found = query(
+        database, "select n_seeds, logloss_seed_mean = logloss, logloss_seed_sd, se_seed from fct_accuracy_cost_by_k"
+    )
+    assert set(found) == {(1, True, None, None)}
+
+
+@pytest.mark.parametrize("flavour", [NIGHTLY, SWEEP], ids=lambda flavour: flavour.name)
+def test_baselines_are_those_of_the_night_and_the_chosen_model(flavour: Flavour, database: Path, sweep: Path) -> None:
+    found = query(
+        database if flavour is NIGHTLY else sweep,
+        "select algorithm, is_verdict, rank_among_baselines, model_id from fct_baselines order by logloss",
+    )
+    assert {row[0] for row in found} == {"ffm", "prior", *flavour.baselines}
+    assert [row[3] for row in found if row[1]] == [f"ffm-k{flavour.verdict_k}"]
+    ranks = [rank for _, is_verdict, rank, _ in found if not is_verdict]
+    assert ranks == list(range(1, len(flavour.baselines) + 2))
+
+
+def test_a_skewed_partition_is_found(database: Path, sweep: Path) -> None:
+    sql = "select distinct k, n_partitions, rows_max_over_median from fct_training_cost where is_skewed"
+    assert query(database, sql) == []
+    # the last of four partitions has 14,000 rows, the others 4,000: 14 / 4
+    assert query(sweep, sql) == [(SWEEP.mixed_k, 4, 3.5)]
+
+
+def test_cost_of_training_is_that_of_its_stages(sweep: Path) -> None:
+    facts = fake_facts.evaluation(SWEEP)["training_cost"]
+    of_all = sum(row["cpu_s"] for row in facts)
+    assert query(sweep, "select sum(cpu_s), sum(share_of_cpu) from fct_training_cost")[0] == pytest.approx(
+        (of_all, len({row["model_id"] for row in facts})), rel=1e-9
+    )
+
+
+def test_overfitting_is_said_of_the_k_that_does(database: Path, sweep: Path) -> None:
+    sql = "select distinct k from fct_training_curve where is_overfit_alarm and algorithm = 'ffm' order by k"
+    assert query(database, sql) == []
+    assert query(sweep, sql) == [(k,) for k in SWEEP.overfitting]
+    kept = query(sweep, "select count(*), min(best_epoch), max(best_epoch) from fct_training_curve where is_best_epoch")
+    curves = len({row["model_id"] for row in fake_facts.evaluation(SWEEP)["training_curve"]})
+    assert kept == [(curves, 3, 3)]

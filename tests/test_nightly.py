@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from ffm_udf import calibration, scoring
 from jobs import calibrators, cli, decision_log, models, nightly, releases, score
@@ -93,11 +93,12 @@ def test_marts_hold_the_metrics_scikit_learn_finds_on_the_same_predictions(night
     frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
     for place, model_id in enumerate(predictions.manifest["params"]):
         p, y = frame[f"p_{place}"].to_numpy(), frame["y"].to_numpy()
-        loss, area = mart.execute(
-            "select logloss, auc from fct_accuracy_cost_by_k where model_id = ?", [model_id]
+        loss, area, precision = mart.execute(
+            "select logloss, auc, pr_auc from fct_accuracy_cost_by_k where model_id = ?", [model_id]
         ).fetchone()
         assert loss == pytest.approx(log_loss(y, p), rel=1e-9)
         assert area == pytest.approx(roc_auc_score(y, p), abs=2e-5)
+        assert precision == pytest.approx(average_precision_score(y, p), abs=2e-4)
 
 
 def decision(night):

@@ -84,9 +84,13 @@ def test_content_hash_sees_data_and_not_the_run(release: FakeRelease, tmp_path: 
     same = [
         "update dim_release set release_id = 'another'",
         "update fct_accuracy_cost_by_k set train_cpu_s = train_cpu_s * 2, is_dominated = not is_dominated",
+        "update fct_training_cost set cpu_s = cpu_s * 2, slowest_partition = 7, is_skewed = not is_skewed",
+        "insert into fct_test_openings select contract, cycle_date, cycle_date, cycle_date, built_at, 3, 1, true "
+        "from dim_release",
         "create or replace table dim_entity as select * from dim_entity order by entity_id desc",
     ]
     other = ["update fct_entity_scores set p = p + 1e-15", "delete from dim_entity where entity_id = 'h00'"]
+    other.append("update fct_training_cost set n_rows = n_rows + 1")
     assert {changed(release.database, tmp_path, statement) for statement in same} == {before}
     assert before not in {changed(release.database, tmp_path, statement) for statement in other}
 

@@ -8,27 +8,34 @@ mart = st.session_state.mart
 st.info(queries.finding(mart, "accuracy_cost"))
 
 candidates = queries.accuracy_cost_by_k(mart)
-st.plotly_chart(figures.accuracy_cost_by_k(candidates), theme=None)
+st.plotly_chart(figures.accuracy_cost_by_k(candidates, queries.seed_metrics(mart)), theme=None)
 st.caption(
-    "Intervals on the left are paired over the test periods and simultaneous over the k compared. Those of each k"
-    " alone, in the table, are wider, because periods differ, and say nothing about the difference of two k."
-    " Dominated: another k is at least as good and as cheap."
+    "Points are means over the seeds. Intervals on the left are paired over the test periods and simultaneous over the"
+    " k compared. Those of each k alone, in the table, are of the seed that goes live; they are wider, because periods"
+    " differ, and say nothing about the difference of two k. Dominated: another model is at least as good, as cheap and"
+    " as small."
 )
+st.markdown(queries.finding(mart, "test_openings"))
 
 number = st.column_config.NumberColumn
 st.dataframe(
     candidates,
     hide_index=True,
     column_order=[
-        "algorithm",
-        "k",
+        "label",
         "is_verdict",
+        "verdict_from",
         "is_non_inferior",
         "is_dominated",
+        "logloss_seed_mean",
+        "n_seeds",
+        "se_seed",
+        "se_period",
         "logloss",
         "logloss_lo",
         "logloss_hi",
         "normalized_entropy",
+        "rig",
         "auc",
         "calibration_ratio",
         "usd_per_1m_scores",
@@ -36,18 +43,30 @@ st.dataframe(
         "score_rows_per_s_cv",
         "artifact_mib",
         "n_parameters",
+        "epochs",
+        "best_epoch",
         "train_cpu_s",
+        "train_wall_s",
         "train_peak_rss_mib",
         "usd_training",
     ],
     column_config={
+        "label": st.column_config.TextColumn("model", width="medium"),
         "is_verdict": "chosen",
+        "verdict_from": st.column_config.DateColumn("by the sweep of", help="Empty where this night chose k."),
         "is_non_inferior": "not inferior",
         "is_dominated": "dominated",
+        "logloss_seed_mean": number("logloss, mean over seeds", format="%.5f"),
+        "n_seeds": "seeds",
+        "se_seed": number(
+            "± seeds", format="%.6f", help="Standard error of the difference to the best k, from the seeds."
+        ),
+        "se_period": number("± periods", format="%.6f", help="The same from the test periods."),
         "logloss": number("test logloss", format="%.5f"),
         "logloss_lo": number("from", format="%.5f"),
         "logloss_hi": number("to", format="%.5f"),
         "normalized_entropy": number("normalized entropy", format="%.4f"),
+        "rig": number("information gain", format="%.4f"),
         "auc": number("AUC", format="%.4f"),
         "calibration_ratio": number("calibration ratio", format="%.3f"),
         "usd_per_1m_scores": number("USD per 1M scores", format="%.6f"),
@@ -55,10 +74,71 @@ st.dataframe(
         "score_rows_per_s_cv": number("spread of it (cv)", format="%.3f"),
         "artifact_mib": number("model MiB", format="%.2f"),
         "n_parameters": number("parameters", format="localized"),
+        "epochs": "epochs",
+        "best_epoch": "epoch kept",
         "train_cpu_s": number("training CPU s", format="%.1f"),
+        "train_wall_s": number("training s", format="%.1f"),
         "train_peak_rss_mib": number("training peak MiB", format="%.0f"),
         "usd_training": number("training USD", format="%.5f"),
     },
 )
-st.subheader("Training")
-st.plotly_chart(figures.training_curve(queries.training_curve(mart)), theme=None)
+with st.expander("Openings of the test periods"):
+    st.dataframe(
+        queries.test_openings(mart),
+        hide_index=True,
+        column_config={
+            "test_from": st.column_config.DateColumn("first period"),
+            "test_through": st.column_config.DateColumn("last period"),
+            "nth": "opening",
+            "opened_at": st.column_config.DatetimeColumn("opened at (UTC)", format="YYYY-MM-DD HH:mm"),
+            "cycle_date": st.column_config.DateColumn("cycle"),
+            "n_models": "models scored",
+        },
+    )
+
+st.subheader("Baselines")
+st.markdown(queries.finding(mart, "baselines"))
+baselines = queries.baselines(mart)
+st.plotly_chart(figures.baselines(baselines), theme=None)
+st.caption(
+    "All of the seed that goes live, on the same rows, fields and periods; of several models of one algorithm the best"
+    " on valid. Intervals are paired over the test periods."
+)
+st.dataframe(
+    baselines,
+    hide_index=True,
+    column_order=[
+        "label",
+        "is_verdict",
+        "logloss",
+        "logloss_lo",
+        "logloss_hi",
+        "delta_relative",
+        "delta_relative_lo",
+        "delta_relative_hi",
+        "normalized_entropy",
+        "auc",
+        "calibration_ratio",
+        "usd_per_1m_scores",
+        "artifact_mib",
+        "train_cpu_s",
+        "train_peak_rss_mib",
+    ],
+    column_config={
+        "label": "model",
+        "is_verdict": "chosen",
+        "logloss": number("test logloss", format="%.5f"),
+        "logloss_lo": number("from", format="%.5f"),
+        "logloss_hi": number("to", format="%.5f"),
+        "delta_relative": number("chosen against it", format="percent"),
+        "delta_relative_lo": number("from ", format="percent"),
+        "delta_relative_hi": number("to ", format="percent"),
+        "normalized_entropy": number("normalized entropy", format="%.4f"),
+        "auc": number("AUC", format="%.4f"),
+        "calibration_ratio": number("calibration ratio", format="%.3f"),
+        "usd_per_1m_scores": number("USD per 1M scores", format="%.6f"),
+        "artifact_mib": number("model MiB", format="%.2f"),
+        "train_cpu_s": number("training CPU s", format="%.1f"),
+        "train_peak_rss_mib": number("training peak MiB", format="%.0f"),
+    },
+)

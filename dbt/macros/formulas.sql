@@ -30,3 +30,14 @@
 {% macro signed(number) -%}
     case when {{ number }} < 0 then '-' else '+' end || format('{:,.0f}', abs({{ number }}))
 {%- endmacro %}
+
+{# What a reader calls a model of this algorithm and k. #}
+{% macro model_label(algorithm, k) -%}
+    case {{ algorithm }}
+        when 'prior' then 'prior rate'
+        when 'lr' then 'logistic regression'
+        when 'lr_cross' then 'logistic regression with crosses'
+        when 'lightgbm' then 'LightGBM'
+        else upper({{ algorithm }})
+    end || case when {{ k }} > 0 then ', k = ' || {{ k }} else '' end
+{%- endmacro %}

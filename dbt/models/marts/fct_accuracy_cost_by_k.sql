@@ -1,14 +1,13 @@
-with models as (
+with candidates as (
 
-    select * from {{ ref('dim_model') }}
-    where role = 'candidate'
+    select * from {{ ref('int_candidates_rated') }}
+    where is_shipping_seed
 
 ),
 
-test_metrics as (
+models as (
 
-    select * from {{ ref('int_model_metrics_rated') }}
-    where split = 'test'
+    select * from {{ ref('dim_model') }}
 
 ),
 
@@ -33,30 +32,37 @@ prices as (
 joined as (
 
     select
-        models.model_id,
-        models.algorithm,
-        models.k,
-        models.seed,
-        models.algorithm = 'prior' as is_baseline,
-        test_metrics.n,
-        test_metrics.conversions,
-        test_metrics.n_periods,
-        test_metrics.base_rate,
-        test_metrics.logloss,
-        test_metrics.logloss_lo,
-        test_metrics.logloss_hi,
-        test_metrics.normalized_entropy,
-        test_metrics.normalized_entropy / nullif(test_metrics.logloss, 0) * test_metrics.logloss_lo
-            as normalized_entropy_lo,
-        test_metrics.normalized_entropy / nullif(test_metrics.logloss, 0) * test_metrics.logloss_hi
-            as normalized_entropy_hi,
-        test_metrics.auc,
-        test_metrics.calibration_ratio,
-        test_metrics.calibration_ratio_lo,
-        test_metrics.calibration_ratio_hi,
+        candidates.model_id,
+        candidates.algorithm,
+        candidates.label,
+        candidates.k,
+        candidates.seed,
+        candidates.n,
+        candidates.conversions,
+        candidates.n_periods,
+        candidates.base_rate,
+        candidates.logloss,
+        candidates.logloss_lo,
+        candidates.logloss_hi,
+        candidates.normalized_entropy,
+        candidates.normalized_entropy_lo,
+        candidates.normalized_entropy_hi,
+        candidates.rig,
+        candidates.auc,
+        candidates.pr_auc,
+        candidates.calibration_ratio,
+        candidates.calibration_ratio_lo,
+        candidates.calibration_ratio_hi,
+        candidates.n_seeds,
+        candidates.logloss_seed_mean,
+        candidates.logloss_seed_sd,
+        candidates.normalized_entropy_seed_mean,
+        candidates.algorithm <> 'ffm' as is_baseline,
         comparison.best_model_id,
         comparison.best_k,
         comparison.delta_logloss,
+        comparison.se_seed,
+        comparison.se_period,
         comparison.delta_lo,
         comparison.delta_hi,
         comparison.delta_lo_simultaneous,
@@ -65,10 +71,11 @@ joined as (
         coalesce(comparison.is_non_inferior, false) as is_non_inferior,
         coalesce(comparison.is_verdict, false) as is_verdict,
         coalesce(comparison.is_provisional, true) as is_provisional,
-        comparison.n_seeds,
+        comparison.verdict_from,
         models.n_parameters,
         models.artifact_mib,
         models.train_rows,
+        models.epochs,
         models.best_epoch,
         models.train_cpu_s,
         models.train_wall_s,
@@ -85,26 +92,28 @@ joined as (
         prices.usd_memory_per_1m,
         prices.usd_storage_per_1m,
         prices.usd_per_1m_scores
-    from models
-    inner join test_metrics on models.model_id = test_metrics.model_id
-    inner join prices on models.model_id = prices.model_id
-    left join comparison on models.model_id = comparison.model_id
-    left join scoring_cost on models.model_id = scoring_cost.model_id
+    from candidates
+    inner join models on candidates.model_id = models.model_id
+    inner join prices on candidates.model_id = prices.model_id
+    left join comparison on candidates.model_id = comparison.model_id
+    left join scoring_cost on candidates.model_id = scoring_cost.model_id
 
 ),
 
--- another candidate is at least as good and at least as cheap, and better in one of the two
+-- another candidate is at least as good, as cheap and as small, and better in one of the three
 dominated as (
 
     select distinct worse.model_id
     from joined as worse
     inner join joined as better
         on
-            worse.normalized_entropy >= better.normalized_entropy
+            worse.logloss_seed_mean >= better.logloss_seed_mean
             and worse.usd_per_1m_scores >= better.usd_per_1m_scores
+            and worse.artifact_mib >= better.artifact_mib
             and (
-                worse.normalized_entropy > better.normalized_entropy
+                worse.logloss_seed_mean > better.logloss_seed_mean
                 or worse.usd_per_1m_scores > better.usd_per_1m_scores
+                or worse.artifact_mib > better.artifact_mib
             )
 
 ),

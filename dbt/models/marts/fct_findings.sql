@@ -13,6 +13,31 @@ with final as (
     select
         page,
         sentence
+    from {{ ref('finding_test_openings') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_baselines') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_training_curve') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_training_cost') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_levers') }}
+    union all
+    select
+        page,
+        sentence
     from {{ ref('finding_calibration') }}
     union all
     select

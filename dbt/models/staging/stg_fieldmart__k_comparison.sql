@@ -7,11 +7,14 @@ with source as (
 renamed as (
 
     select
-        cast(model_id as varchar) as model_id,
         cast(k as integer) as k,
-        cast(best_model_id as varchar) as best_model_id,
+        cast(model_id as varchar) as model_id,
         cast(best_k as integer) as best_k,
+        cast(best_model_id as varchar) as best_model_id,
+        cast(logloss as double) as logloss,
         cast(delta_logloss as double) as delta_logloss,
+        cast(se_seed as double) as se_seed,
+        cast(se_period as double) as se_period,
         cast(delta_lo as double) as delta_lo,
         cast(delta_hi as double) as delta_hi,
         cast(delta_lo_simultaneous as double) as delta_lo_simultaneous,
@@ -20,6 +23,7 @@ renamed as (
         cast(is_non_inferior as boolean) as is_non_inferior,
         cast(is_verdict as boolean) as is_verdict,
         cast(is_provisional as boolean) as is_provisional,
+        cast(verdict_from as date) as verdict_from,
         cast(n_seeds as integer) as n_seeds,
         cast(n_periods as integer) as n_periods
     from source

@@ -15,6 +15,7 @@ renamed as (
         cast(sum_logloss as double) as sum_logloss,
         cast(sum_squared_error as double) as sum_squared_error,
         cast(auc as double) as auc,
+        cast(pr_auc as double) as pr_auc,
         cast(logloss_lo as double) as logloss_lo,
         cast(logloss_hi as double) as logloss_hi,
         cast(calibration_ratio_lo as double) as calibration_ratio_lo,
