@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-NAMES = ("kernel", "peers")  # modules of this package with a `main()`
+NAMES = ("kernel", "peers", "train", "mixing", "promo", "warm")  # modules of this package with a `main()`
 
 
 def main():
