@@ -36,7 +36,8 @@ def measures():
     name = f"mixing of {ROWS / 1e6:.0f}M rows × {FIELDS} fields, {FEATURES / 1e6:.0f}M features, k={K}, one epoch"
     return [
         Measure.at_most(f"{name}: peak memory of all processes (proportional share)", peaks.total / 2**30, "GiB", 6.0),
-        Measure.at_most(f"{name}: growth of the driver's resident memory", (after - before) / 2**20, "MiB", 64.0),
+        Measure.at_most(f"{name}: growth of the Python driver's memory", (after - before) / 2**20, "MiB", 64.0),
+        Measure(f"{name}: peak of the JVM, driver and executor in one here", peaks.jvm / 2**20, "MiB"),
         Measure(f"{name}: seconds from the first task to the last", seconds, "s"),
     ]
 
@@ -61,13 +62,15 @@ class Peaks:
     """Samples the proportional memory of a process and all its children."""
 
     def __init__(self, pid):
-        self.pid, self.total, self._stop = pid, 0, threading.Event()
+        self.pid, self.total, self.jvm, self._stop = pid, 0, 0, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
         while not self._stop.wait(0.5):
-            self.total = max(self.total, sum(proportional(pid) for pid in family(self.pid)))
+            found = {pid: proportional(pid) for pid in family(self.pid)}
+            self.total = max(self.total, sum(found.values()))
+            self.jvm = max(self.jvm, sum(size for pid, size in found.items() if name_of(pid) == "java"))
 
     def stop(self):
         self._stop.set()
@@ -87,6 +90,14 @@ def family(pid):
         more = {child for child, parent in parents.items() if parent in more} - found
         found |= more
     return found
+
+
+def name_of(pid):
+    """The program's name, empty if the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def proportional(pid):

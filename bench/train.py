@@ -14,8 +14,7 @@ from pathlib import Path
 
 from bench import big_rows, promo_rows
 from bench.report import ROOT, Measure, write
-from ffm_udf import workers
-from jobs import mixing, row_arrays
+from jobs import mixing, row_arrays, sweep
 from jobs.training_tasks import spans
 
 REPEATS, EPOCHS, SLOTS = 3, 4, 2
@@ -48,7 +47,8 @@ def main():
     ]
     notes = (
         f"{n:,} training rows of `conf/promo_benchmark.yml`, {EPOCHS} epochs each with validation, {SLOTS} tasks at a "
-        f"time, medians of {REPEATS} repeats in turn with the kernel's. The last rows generate data of their own."
+        f"time, medians of {REPEATS} repeats in turn with the kernel's. The jobs are those of the nightly: watched, "
+        f"with copies of the best epoch and the one before, calibration and saving. The last rows generate their data."
     )
     write("train", TITLE, measures, notes)
 
@@ -58,7 +58,7 @@ def base_task(cycle):
     ends, vocabulary = spans(cycle), cycle.dataset("vocabulary")
     return {
         "algorithm": "ffm",
-        "role": "bench",
+        "role": "candidate",
         "candidate_id": None,
         "rows": row_arrays.folder_of(cycle.dataset("rows")),
         "rows_key": cycle.dataset("rows").key,
@@ -76,7 +76,7 @@ def base_task(cycle):
 
 def of(task, folder, k, way="sweep", epochs=EPOCHS):
     """The task for one k, writing below `folder`."""
-    hyper = {"k": k, "seed": 1, "eta": 0.1, "l2": 2e-5, "epochs": epochs, "patience": epochs}
+    hyper = {"k": k, "seed": 1, "eta": 0.2, "l2": 2e-5, "epochs": epochs, "patience": epochs, "keep_before_best": True}
     about = {"model_id": f"bench-k{k}", "folder": str(Path(folder) / f"k{k}"), "hyperparameters": hyper}
     return task | about | {"strategy": {"way": way, "partitions": 1, "syncs": 1}}
 
@@ -87,14 +87,14 @@ def warm(spark, task):
         short = task | {"train": [task["valid"][0]] * 2}
         for place in range(2):
             tasks = [of(short, Path(folder) / str(place), k, epochs=1) for k in SWEEP_K]
-            spark.sparkContext.parallelize(tasks, len(tasks)).map(workers.train).collect()
+            sweep.train(spark.sparkContext, tasks, 300.0, lambda text: None)
 
 
 def sweep_wall(spark, task):
     """Seconds from the first task's start to the last one's end, and the longest compilation among them."""
     with tempfile.TemporaryDirectory() as folder:
         tasks = [of(task, folder, k) for k in SWEEP_K]
-        cards = spark.sparkContext.parallelize(tasks, len(tasks)).map(workers.train).collect()
+        cards = sweep.train(spark.sparkContext, tasks, 300.0, lambda text: None)
     compiled = max(cost["jit_s"] for card in cards for cost in card["costs"])
     return max(card["ended_at"] for card in cards) - min(card["began_at"] for card in cards), compiled
 
@@ -114,7 +114,7 @@ def kernel_wall(task, lists, partitions):
         for place, ks in enumerate(lists):
             known = {name: task[name] for name in ("rows", "train", "n_features")}
             part = {"partition": place if partitions > 1 else 0, "partitions": partitions, "epochs": EPOCHS}
-            tasks = [known | part | {"k": k, "eta": 0.1, "l2": 2e-5, "seed": 1} for k in ks]
+            tasks = [known | part | {"k": k, "eta": 0.2, "l2": 2e-5, "seed": 1} for k in ks]
             path = Path(folder) / f"{place}.json"
             path.write_text(json.dumps(tasks))
             command = [sys.executable, "-m", "bench.kernel_epochs", str(path)]

@@ -119,6 +119,8 @@ class Run:
         of the model if it is finished."""
         self.began = time.time()
         (self.mixing.work / "heartbeats").mkdir(parents=True, exist_ok=True)
+        for path in (self.mixing.work / "heartbeats").iterdir():
+            path.unlink()  # of a run before this one
         first = self._steps("prepare", 0, 1)[0]
         if "card" in first:
             return first["card"]

@@ -60,7 +60,8 @@ def calibration_windows(cycle: Cycle) -> dict[int, list[int]]:
 
 
 def serving_calibrator(cycle: Cycle, model_id: str) -> dict[str, float]:
-    """Slope and intercept for the scoring period, learned from candidate `model_id` on the last matured periods."""
+    """Slope and intercept for the scoring period, learned on the last matured periods from the logits of candidate
+    `model_id`'s rehearsal."""
     [row] = [
         row
         for row in cycle.dataset("calibrators").table().to_pylist()

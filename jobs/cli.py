@@ -54,6 +54,7 @@ KNOWN = (
     score.ScoreError,
     JobError,
     TrainError,
+    MemoryError,
 )
 CONF = PROJECT / "conf"
 DEFAULT = CONF / "promo.yml"
@@ -173,7 +174,7 @@ Sweep = Annotated[bool, typer.Option("--sweep", help="The contract's sweep (all 
 Way = Annotated[Strategy, typer.Option(help="One task per model, one model over all partitions, or by data size.")]
 Partitions = Annotated[int | None, typer.Option(min=1, help="Partitions of one mixed model.  [default: one per slot]")]
 Syncs = Annotated[int, typer.Option(min=1, help="Merges per epoch of mixing.")]
-Stall = Annotated[float, typer.Option(min=1, help="Seconds without progress after which training is given up.")]
+Stall = Annotated[float, typer.Option(min=5, help="Seconds without progress after which training is given up.")]
 Init = Annotated[str | None, typer.Option(help="Warm start: date of the cycle whose candidates to start from.")]
 Window = Annotated[
     int | None, typer.Option(min=1, help="Train on the last so many periods.  [default: the contract's]")

@@ -53,6 +53,8 @@ class Cycle:
     progress: Progress
 
     def __post_init__(self) -> None:
+        # Executors have working directories of their own.
+        self.warehouse = self.warehouse.resolve()
         self.lake = Lake(self.warehouse)
         self.periods = Periods(self.contract, self.date)
         self._path = self.warehouse / "cycles" / self.contract.name / f"{self.date}.json"

@@ -18,6 +18,7 @@ from jobs.cycle import Cycle
 from jobs.durable import sync_tree
 from jobs.lake import LakeError, sha256_json
 from jobs.releases import open_building
+from jobs.training_plan import Options
 
 MART = "mart.duckdb"
 # What the evidence marts stand on; all of it exists before anything is decided.
@@ -48,7 +49,7 @@ def remember_levers(cycle: Cycle) -> None:
         key = json.loads(path.read_text())["datasets"].get("lever_gain")
         data = cycle.lake.find("lever_gain", key) if key and path.stem <= str(cycle.date) else None
         if data is not None and data.rows:
-            found.append((path.stem, data.key))
+            found.append((data.manifest["written_at"], data.key))
     if found:
         cycle.remember({"lever_gain": max(found)[1]})
         return
@@ -67,7 +68,7 @@ def mart_in_building(cycle: Cycle) -> Path:
     return database
 
 
-def run(cycle: Cycle, spark: SparkSession, gate: Path) -> decision_log.Entry:
+def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | None = None) -> decision_log.Entry:
     """Judge the evidence, refit on GO, log the decision; returns its entry. The same evidence gives the same entry."""
     policy = gates.load_gate(gate)
     with cycle.stage("decide") as stage:
@@ -76,7 +77,8 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path) -> decision_log.Entry:
         stage.rows = len(found.rules)
     promotes = None
     if found.verdict == "GO" and found.model_id:
-        promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id))
+        patience = stall_timeout or Options().stall_timeout
+        promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id), patience)
         sync_tree(models.model_folder(cycle.warehouse, promotes))
     entry = decision_log.append_decision(cycle.warehouse, cycle.contract.name, cycle.date, found, promotes)
     decision_log.write_aliases(cycle.warehouse)

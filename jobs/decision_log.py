@@ -158,8 +158,9 @@ def append_sweep(warehouse: Path, payload: dict[str, Any]) -> Entry:
     """Commit a sweep's verdict {contract, cycle_date, terms_sha, k, best_k, n_seeds, margin, ks}, or return the entry
     that says the same already."""
     with locked(_lock(warehouse)):
-        same = [entry for entry in entries(warehouse) if entry.kind == "sweep" and entry.payload == payload]
-        return same[-1] if same else _append(warehouse, "sweep", payload, None)
+        about = ("contract", "cycle_date", "terms_sha")
+        before = [e for e in entries(warehouse) if e.kind == "sweep" and all(e.payload[n] == payload[n] for n in about)]
+        return before[-1] if before and before[-1].payload == payload else _append(warehouse, "sweep", payload, None)
 
 
 def last_sweep(warehouse: Path, contract: str, as_of: dt.date, terms_sha: str) -> dict[str, Any] | None:

@@ -45,19 +45,20 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
     with cycle.stage("evaluate") as stage:
         predictions, reused = predict(cycle, spark, cards)
         stage.made(predictions, reused)
-        policy = load_value(value)
+        policy, margin = load_value(value), load_gate(gate).margin_relative_logloss
         params = {
             "models": [card["model_id"] for card in cards],
-            "margin": load_gate(gate).margin_relative_logloss,
+            "margin": margin,
             "slices": cycle.contract.part("slices", "slice_min_n"),
             "value": policy.sha,
-            "last_sweep": asdict(swept) if (swept := last_sweep(cycle)) else None,
+            "shipping_seed": cycle.contract.grid.shipping_seed,
+            "last_sweep": asdict(swept) if (swept := last_sweep(cycle, cards, margin)) else None,
         }
         names = ["period_metrics", "model_metrics", "k_comparison", "baseline_comparison", "slice_metrics"]
         names += ["calibration_bins", "scoring_cost", "value_periods", "value_comparison"]
         keys = {name: cycle.lake.key(name, __name__, {"predictions": predictions.content}, params) for name in names}
         if not all(cycle.lake.find(name, key) for name, key in keys.items()):
-            found = measure(cycle, spark, predictions, cards, params["margin"], policy)
+            found = measure(cycle, spark, predictions, cards, margin, policy)
             for name, key in keys.items():
                 cycle.lake.write_fact(name, key, found[name])
         priced = load_rates(rates)
@@ -65,7 +66,7 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
         if cycle.lake.find("rates", keys["rates"]) is None:
             cycle.lake.write_fact("rates", keys["rates"], [priced.model_dump() | {"rates_sha": priced.sha}])
         cycle.remember(keys)
-        log_sweep(cycle)
+        log_sweep(cycle, cards, margin)
         write_openings(cycle)
 
 
@@ -121,25 +122,37 @@ def write_openings(cycle: Cycle) -> None:
     cycle.remember({"test_openings": key})
 
 
-def terms_sha(cycle: Cycle) -> str:
-    """What a verdict on k rests on besides the rows: the fields and everything that is frozen while k varies."""
-    return sha256_json([features(cycle.contract), cycle.contract.part("training", "min_count", "label")])
+def terms_sha(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> str:
+    """What a verdict on k rests on besides the rows and the k: fields, label, margin, and all that is frozen while k
+    varies, as the models had it."""
+    tasks = [card["task"] for card in cards if card["algorithm"] == "ffm"]
+    frozen = {name: tasks[0][name] for name in ("window", "half_life")} | {"warm": tasks[0]["init"] is not None}
+    frozen |= {n: v for n, v in tasks[0]["hyperparameters"].items() if n not in ("k", "seed")}
+    return sha256_json([features(cycle.contract), cycle.contract.part("min_count", "label"), frozen, margin])
 
 
-def last_sweep(cycle: Cycle) -> Decided | None:
-    """The verdict that a night with few seeds goes by."""
-    found = decision_log.last_sweep(cycle.warehouse, cycle.contract.name, cycle.date, terms_sha(cycle))
+def last_sweep(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> Decided | None:
+    """The verdict that a night with few seeds goes by; a night with enough of them decides itself."""
+    seeds = {card["task"]["hyperparameters"]["seed"] for card in cards if card["algorithm"] == "ffm"}
+    if len(seeds) >= ENOUGH_SEEDS:
+        return None
+    terms = terms_sha(cycle, cards, margin)
+    found = decision_log.last_sweep(cycle.warehouse, cycle.contract.name, cycle.date, terms)
     return Decided(found["k"], dt.date.fromisoformat(found["cycle_date"])) if found else None
 
 
-def log_sweep(cycle: Cycle) -> None:
+def log_sweep(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> None:
     """Log the verdict of a night with enough seeds; later nights with fewer keep it."""
     rows = cycle.dataset("k_comparison").table().to_pylist()
     chosen = next(row for row in rows if row["is_verdict"])
     if chosen["n_seeds"] < ENOUGH_SEEDS:
         return
     said = {name: chosen[name] for name in ("k", "best_k", "n_seeds", "n_periods", "margin")}
-    about = {"contract": cycle.contract.name, "cycle_date": str(cycle.date), "terms_sha": terms_sha(cycle)}
+    about = {
+        "contract": cycle.contract.name,
+        "cycle_date": str(cycle.date),
+        "terms_sha": terms_sha(cycle, cards, margin),
+    }
     decision_log.append_sweep(cycle.warehouse, {**about, **said, "ks": [row["k"] for row in rows]})
 
 
@@ -182,7 +195,7 @@ def measure(
     try:
         period_sums = by_period(rows, ids, cycle)
         metrics = with_intervals(period_sums, areas(rows, ids, ["split"]))
-        compared = compare_k(period_sums, cards, margin, seed, last_sweep(cycle))
+        compared = compare_k(period_sums, cards, margin, seed, last_sweep(cycle, cards, margin))
         verdict = next(row["model_id"] for row in compared if row["is_verdict"])
         value_periods, value_comparison = value_facts(rows, ids, ids.index(verdict), cards, cycle, policy)
         return {
@@ -246,10 +259,12 @@ def areas(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, tuple[f
         .groupBy("model", *by, "score")
         .agg(F.sum("y").alias("pos"), F.sum(1 - F.col("y")).alias("neg"))
     )
-    upwards = (
-        Window.partitionBy("model", *by).orderBy("score").rowsBetween(Window.currentRow, Window.unboundedFollowing)
-    )
-    counts = counts.withColumns({"pos_up": F.sum("pos").over(upwards), "neg_up": F.sum("neg").over(upwards)})
+    # What lies above is all but what lies below: Spark adds up a frame that shrinks anew for every row.
+    whole = Window.partitionBy("model", *by)
+    below = whole.orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
+    for name in ("pos", "neg"):
+        under = F.coalesce(F.sum(name).over(below), F.lit(0))
+        counts = counts.withColumn(f"{name}_up", F.sum(name).over(whole) - under)
     precision = F.col("pos_up") / (F.col("pos_up") + F.col("neg_up"))
     # Pairs that are ordered wrongly: a negative with a higher score, half of those with the same.
     wrong = F.sum(F.col("pos") * (F.col("neg_up") - F.col("neg") / 2))

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from ffm_udf import mixing
 from ffm_udf.mixing_steps import Step
 from ffm_udf.mixing_tasks import run_step
-from jobs.watched_job import Job, check_slots, slots
+from jobs.watched_job import Job, JobError, check_slots, slots
 
 
 def train(
@@ -34,8 +34,8 @@ def train(
     work: folder of this run alone on storage that all executors share. syncs: merges per epoch. stall_timeout: seconds
     without progress after which a job is given up. slot_timeout: seconds to wait for the first executor.
 
-    Raises JobError if there is no executor, a task fails, or a job makes no progress; ValueError and
-    FloatingPointError as ffm_udf.mixing.train.
+    Raises JobError if there is no executor, a task fails, a job makes no progress, training diverges or an argument is
+    bad.
     """
     context = spark.sparkContext
     alone = str(context.master).startswith("local")  # its slots are all there from the beginning
@@ -45,4 +45,7 @@ def train(
         name = f"{steps[0].stage} of epoch {steps[0].epoch}"
         return Job(context, name, steps, run_step, stall_timeout).results()
 
-    return mixing.train(task, work, partitions, syncs, merge, execute, say)
+    try:
+        return mixing.train(task, work, partitions, syncs, merge, execute, say)
+    except (FloatingPointError, ValueError) as error:
+        raise JobError(f"{task['model_id']}: {error}") from error

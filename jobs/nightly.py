@@ -32,7 +32,7 @@ def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = N
     train.run(cycle, spark, options)
     evaluate.run(cycle, spark, policy("gate.yml"), policy("rates.yml"), policy("value.yml"))
     decide.build_evidence(cycle)
-    decide.run(cycle, spark, policy("gate.yml"))
+    decide.run(cycle, spark, policy("gate.yml"), options.stall_timeout if options else None)
     score.run(cycle, spark)
     monitor.run(cycle, spark)
     return publish.run(cycle, policy("audits.yml"))
@@ -52,7 +52,7 @@ def summary(cycle: Cycle, release: Release) -> None:
         table.add_row(told, f"{loss:.5f}", interval, f"{auc:.4f}", f"{cpu:.1f}", f"{size:.2f}", f"{usd:.2g}")
     console.print(table)
     serving = f"{state['serving_model_id']} ({state['score_source']})"
-    told = "" if cycle.warehouse == Path("warehouse") else f" WAREHOUSE={cycle.warehouse}"
+    told = "" if cycle.warehouse == Path("warehouse").resolve() else f" WAREHOUSE={cycle.warehouse}"
     for line in (
         f"Model:    [bold]{state['verdict']}[/bold]. {state['reason']}",
         f"Release:  published {release.release_id}: every audit passed, scores by {serving}.",

@@ -27,7 +27,7 @@ class Training:
     @property
     def heartbeat(self) -> Path:
         folder = Path(self.task["folder"])
-        return folder.parent / ".heartbeats" / folder.name
+        return folder.parent.parent / "heartbeats" / folder.name
 
     def last_beat(self) -> Beat | None:
         return heartbeat.last_beat(self.heartbeat, "training")
@@ -59,4 +59,9 @@ def train(
             f"compile {cost['jit_s']:.1f} s"
         )
 
-    return Job(context, "training", steps, train_step, stall_timeout, finished).results() if steps else []
+    if not steps:
+        return []
+    found = Job(context, "training", steps, train_step, stall_timeout, finished).results()
+    for step in steps:
+        step.heartbeat.unlink(missing_ok=True)
+    return found

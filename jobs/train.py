@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobs.calibrators import calibrator_id
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, sha256_json
 from jobs.training_plan import SWEEP, Choice, Need, Options
-from jobs.training_tasks import candidates, repeated, spans
+from jobs.training_tasks import candidates, rehearsed_through, repeated, spans
 from jobs.watched_job import ready_slots
 
 
@@ -32,8 +33,7 @@ def run(cycle: Cycle, spark: SparkSession, options: Options | None = None) -> Da
         cycle.progress.note(f"strategy {strategy.way}: {strategy.why}")
         reused = all(models.is_finished(task) for task in tasks)
         found = execute(cycle, spark, tasks, options.stall_timeout)
-        through = spans(cycle)["calib"][1]
-        again = [repeated(cycle, card, "rehearsal", through) for card in found]
+        again = [repeated(cycle, card, "rehearsal", rehearsed_through(cycle)) for card in found]
         reused &= all(models.is_finished(task) for task in again)
         found += execute(cycle, spark, again, options.stall_timeout)
         stage.made(write_facts(cycle, found), reused)
@@ -53,11 +53,14 @@ def planned(
     rows = store.span(first, last).stop - store.span(first, last).start
     asked = candidates(cycle, options, SWEEP)
     training_plan.only_k_varies(asked)
+    # What does not fit is refused before a model of its size is made to measure its rate.
+    training_plan.check_fits(asked, [training_plan.need(task, rows, {}) for task in asked])
     speeds = training_plan.rates(asked, store) if measure or rows >= training_plan.LARGE else {}
     needs = [training_plan.need(task, rows, speeds) for task in asked]
     own = [each for task, each in zip(asked, needs, strict=True) if task["algorithm"] == "ffm"]
     strategy = training_plan.choose(options, rows, own, cores, cycle.contract.training.epochs)
-    training_plan.check_memory(asked, needs, cores, strategy)
+    # Executors are taken to be machines like this one: what runs side by side on it must fit.
+    training_plan.check_memory(asked, needs, min(cores, os.cpu_count() or 1), strategy)
     return candidates(cycle, options, strategy.record()), needs, strategy
 
 
@@ -87,13 +90,13 @@ def execute(
     return [found[task["model_id"]] for task in tasks]
 
 
-def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, float]) -> str:
+def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, float], stall_timeout: float) -> str:
     """Train the refit of candidate `model_id`, to be served with `calibrator`, and return its id."""
     with cycle.stage("refit") as stage:
         card = models.read_card(cycle.warehouse, model_id)
         task = repeated(cycle, card, "refit", cycle.periods.last_matured, calibrator)
         stage.reused = models.is_finished(task)
-        [made] = execute(cycle, spark, [task], Options().stall_timeout)
+        [made] = execute(cycle, spark, [task], stall_timeout)
         stage.rows = made["cost"]["train_rows"] * max(made["cost"]["epochs"], 1)
         cycle.remember({}, run={"refit_model_id": made["model_id"]})
     return made["model_id"]

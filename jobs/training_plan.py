@@ -22,9 +22,7 @@ Way = Literal["sweep", "mixing"]
 
 # Below this many training rows one task passes an epoch in seconds and mixing would only add rounds.
 LARGE = 10_000_000
-# Mixing needs about this many times the epochs of one partition, to the power of the partitions (docs/training.md).
-MORE_EPOCHS = 1 / 3
-SYNC_SECONDS = 0.5  # of one round of mixing, beside the passes
+SYNC_SECONDS = 0.5  # assumed for a round of mixing beside the passes: reading, merging and validating in Spark tasks
 PROBE_ROWS = 100_000  # passed once per k to learn this machine's rate
 
 
@@ -121,18 +119,28 @@ def choose(options: Options, rows: int, needs: Sequence[Need], slots: int, epoch
     if options.strategy is Strategy.mixing:
         return Choice("mixing", partitions, options.syncs, "asked for")
     if options.strategy is Strategy.sweep:
+        if options.partitions or options.syncs > 1:
+            raise TrainError("partitions and syncs are of mixing, they have no meaning with strategy sweep")
         return Choice("sweep", 1, 1, "asked for")
     if rows < LARGE:
-        return Choice("sweep", 1, 1, f"{rows:,} training rows are fewer than {LARGE:,}: one task passes them quickly")
+        unused = "; partitions and syncs have no effect" if options.partitions or options.syncs > 1 else ""
+        why = f"{rows:,} training rows are fewer than {LARGE:,}: one task passes them quickly{unused}"
+        return Choice("sweep", 1, 1, why)
     alone = makespan([each.seconds for each in needs], slots)
     rounds = len(needs) * epochs * options.syncs * SYNC_SECONDS
-    together = sum(each.seconds for each in needs) * partitions**MORE_EPOCHS / min(partitions, slots) + rounds
+    together = sum(each.seconds for each in needs) / min(partitions, slots) + rounds  # in no more epochs than alone
     said = f"{rows:,} training rows, {len(needs)} models, {slots} slots: sweep {alone:,.0f} s, mixing {together:,.0f} s"
     if max((each.training_bytes for each in needs), default=0) * min(slots, len(needs)) > available_bytes():
         return Choice("mixing", partitions, options.syncs, f"{said}, and the sweep's models do not fit side by side")
     if together < alone:
         return Choice("mixing", partitions, options.syncs, f"{said} at most")
     return Choice("sweep", 1, 1, f"{said} at most")
+
+
+def check_fits(tasks: Sequence[dict[str, Any]], needs: Sequence[Need]) -> None:
+    """Raise TrainError if the largest model alone cannot be trained on this machine."""
+    largest = max(range(len(tasks)), key=lambda i: needs[i].training_bytes)
+    check_memory([tasks[largest]], [needs[largest]], 1, Choice("sweep", 1, 1, ""))
 
 
 def check_memory(tasks: Sequence[dict[str, Any]], needs: Sequence[Need], slots: int, strategy: Choice) -> None:
@@ -178,6 +186,7 @@ def only_k_varies(tasks: Sequence[dict[str, Any]]) -> None:
             continue
         hyper = {name: value for name, value in task["hyperparameters"].items() if name not in ("k", "seed")}
         same = {"hyperparameters": hyper, **{n: task[n] for n in ("rows", "train", "valid", "calib", "half_life")}}
+        same["init"] = task["init"] is not None
         fixed = fixed or same
         if same != fixed:
             wrong = sorted(name for name in same if same[name] != fixed[name])
@@ -200,8 +209,13 @@ def plan_table(
             *(str(hyper.get(name, "")) for name in ("k", "seed", "epochs")),
             *(cells if known else ("", "", "unknown")),
         )
-    whole = _minutes(makespan([each.seconds for each in needs], slots))
-    table.caption = f"all epochs on {slots} cores: {whole} minutes; rehearsals take at most as long again"
+    ffm = [each.seconds for task, each in zip(tasks, needs, strict=True) if task["algorithm"] == "ffm"]
+    others = [each.seconds for task, each in zip(tasks, needs, strict=True) if task["algorithm"] != "ffm"]
+    if strategy.way == "mixing":
+        seconds = makespan(others, slots) + sum(ffm) / min(strategy.partitions, slots)
+    else:
+        seconds = makespan([*ffm, *others], slots)
+    table.caption = f"all epochs on {slots} cores: {_minutes(seconds)} minutes; the rehearsals come on top"
     return table
 
 

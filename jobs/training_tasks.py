@@ -19,7 +19,7 @@ from jobs.training_plan import SWEEP, Options, TrainError, scoring_bytes
 
 # The code a model depends on: that of the workers and the kernels.
 CODE = {"sweep": "ffm_udf.workers", "mixing": "jobs.mixing"}
-FM_K = (4, 16)  # of the baseline: one vector per feature instead of one per field leaves room for more factors
+FM_K = (8, 16)  # of the baseline: one vector per feature instead of one per field leaves room for more factors
 
 type Parts = dict[str, list[int] | None]  # first and last period of train, valid and calib
 
@@ -32,12 +32,17 @@ def spans(cycle: Cycle) -> dict[str, list[int]]:
         number = cycle.periods.number(row["period"])
         ends = found.setdefault(row["split"], [number, number])
         found[row["split"]] = [min(ends[0], number), max(ends[1], number)]
-    return found | {"train": windowed(cycle.contract, *found["train"])}
+    return found | {"train": windowed(cycle.contract.training.window, *found["train"])}
 
 
-def windowed(contract: Contract, first: int, last: int) -> list[int]:
-    """The span first..last, or its last `training.window` periods."""
-    window = contract.training.window
+def rehearsed_through(cycle: Cycle) -> int:
+    """The last period whose labels are final when the test starts: what a rehearsal may learn from."""
+    ends = spans(cycle)
+    return min(ends["calib"][1], ends["test"][0] - 1 - cycle.periods.maturity)
+
+
+def windowed(window: int | None, first: int, last: int) -> list[int]:
+    """The span first..last, or its last `window` periods."""
     return [first if window is None else max(first, last - window + 1), last]
 
 
@@ -55,8 +60,9 @@ def candidates(cycle: Cycle, options: Options, strategy: dict[str, Any]) -> list
         task(cycle, "ffm", "candidate", hyper, parts, strategy=strategy, init=starts.get((hyper["k"], hyper["seed"])))
         for hyper in ffm
     ]
-    if options.init and not any(each["init"] for each in tasks):
-        raise TrainError(f"init must be the date of a cycle with candidates of the same k and seed, got {options.init}")
+    lacking = sorted({(hyper["k"], hyper["seed"]) for hyper in ffm} - starts.keys())
+    if options.init and lacking:
+        raise TrainError(f"init must be a cycle with a candidate of every k and seed, {options.init} lacks {lacking}")
     order = sorted(grid.baselines, key=("lightgbm", "lr", "lr_cross", "fm").index)
     own = [task(cycle, name, "candidate", hyper, parts) for name in order for hyper in baseline_parameters(cycle, name)]
     return [*own, *tasks, task(cycle, "prior", "candidate", prior_parameters(contract), parts)]
@@ -72,13 +78,13 @@ def baseline_parameters(cycle: Cycle, algorithm: str) -> list[dict[str, Any]]:
     """Hyperparameters of a baseline: its own defaults, tuned on valid by itself; an FM shares the frozen block."""
     contract = cycle.contract
     seed = {"seed": contract.grid.shipping_seed}
-    frozen = contract.training.model_dump(include={"eta", "l2", "epochs", "patience"})
     if algorithm == "fm":
+        frozen = contract.training.model_dump(include={"eta", "l2", "epochs", "patience"})
         return [{"k": k, **seed, **frozen} for k in FM_K]
     if algorithm == "lr_cross":  # as many bytes as the largest FFM of the nightly
         features = cycle.dataset("vocabulary").rows
         size = Layout(max(contract.grid.nightly.k), len(contract.fields), features, None)
-        return [{"buckets": buckets_for(scoring_bytes(size), features), **seed, **frozen}]
+        return [{"buckets": buckets_for(scoring_bytes(size), features), **seed}]
     return [seed] if algorithm == "lightgbm" else [{}]
 
 
@@ -90,7 +96,7 @@ def earlier(cycle: Cycle, date: str) -> dict[tuple[int, int], dict[str, Any]]:
         raise TrainError(f"init must be the date of an earlier cycle, YYYY-MM-DD, got {date!r}") from None
     if before >= cycle.date:
         raise TrainError(f"init must be earlier than the cycle's date {cycle.date}, got {before}")
-    other = Cycle(cycle.contract, before, cycle.warehouse, cycle.progress)
+    other, last = Cycle(cycle.contract, before, cycle.warehouse, cycle.progress), spans(cycle)["train"][1]
     found = {}
     for row in other.dataset("models").table().to_pylist():
         folder = models.model_folder(cycle.warehouse, row["model_id"])
@@ -99,6 +105,9 @@ def earlier(cycle: Cycle, date: str) -> dict[tuple[int, int], dict[str, Any]]:
         card = models.read_card(cycle.warehouse, row["model_id"])
         if card["lineage"]["features_sha"] != sha256_json(features(cycle.contract)):
             raise TrainError(f"init {before} was trained on other fields than those of contract {cycle.contract.name}")
+        if card["task"]["train"][1] > last:
+            seen, end = (cycle.periods.day(number) for number in (card["task"]["train"][1], last))
+            raise TrainError(f"init {before} must not have learned from later periods, got {seen}; training ends {end}")
         old = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"])
         found[row["k"], row["seed"]] = {
             "model_id": row["model_id"],
@@ -116,14 +125,17 @@ def repeated(
     through: int,
     calibrator: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The task that trains a candidate again through period `through`, with the epochs or rounds it found on valid."""
+    """The task that trains a candidate again through period `through`, with the epochs or rounds it found on valid and
+    the window, half-life and start that it had, whatever the contract says by now."""
     known, first = card["task"], min(row_arrays.opened(cycle).periods)
+    rows = {"window": known["window"], "half_life": known["half_life"]}
     return task(
         cycle,
         card["algorithm"],
         role,
         card["refit_hyperparameters"],
-        {"train": windowed(cycle.contract, first, through), "valid": None, "calib": None},
+        {"train": windowed(known["window"], first, through), "valid": None, "calib": None},
+        rows=rows,
         strategy=card["strategy"],
         init=known["init"],
         calibrator=calibrator or card["calibrator"],
@@ -137,15 +149,19 @@ def task(
     role: str,
     hyperparameters: dict[str, Any],
     parts: Parts,
+    rows: dict[str, Any] | None = None,
     strategy: dict[str, Any] = SWEEP,
     init: dict[str, Any] | None = None,
     calibrator: dict[str, float] | None = None,
     candidate_id: str | None = None,
 ) -> dict[str, Any]:
-    """A training task (ffm_udf/workers.py says what is in it); its id is known before it is trained."""
-    rows, vocabulary, half_life = cycle.dataset("rows"), cycle.dataset("vocabulary"), cycle.contract.training.half_life
-    identity = [rows.content, vocabulary.content, parts, algorithm, role, hyperparameters, half_life, strategy]
-    identity += [init and init["model_id"], calibrator, code_sha(CODE[strategy["way"]])]
+    """A training task (ffm_udf/workers.py says what is in it); its id is known before it is trained. `rows`: window and
+    half-life, by default the contract's."""
+    arrays, vocabulary, links = cycle.dataset("rows"), cycle.dataset("vocabulary"), lineage_of(cycle, parts["train"])
+    rows = rows or cycle.contract.training.model_dump(include={"window", "half_life"})
+    identity: list[Any] = [arrays.content, vocabulary.content, parts, algorithm, role, hyperparameters, rows, strategy]
+    identity += [init and init["model_id"], calibrator, candidate_id, code_sha(CODE[strategy["way"]])]
+    identity += [links[name] for name in ("features_sha", "lock_sha")]
     given = [
         f"{letter}{hyperparameters[name]}" for letter, name in (("k", "k"), ("s", "seed")) if name in hyperparameters
     ]
@@ -156,19 +172,18 @@ def task(
         "role": role,
         "candidate_id": candidate_id,
         "folder": str(models.model_folder(cycle.warehouse, model_id).resolve()),
-        "rows": row_arrays.folder_of(rows),
-        "rows_key": rows.key,
+        "rows": row_arrays.folder_of(arrays),
+        "rows_key": arrays.key,
         "fields": cycle.contract.field_names,
         "n_features": vocabulary.rows,
         **parts,
         "hyperparameters": hyperparameters,
-        "window": cycle.contract.training.window,
-        "half_life": half_life,
+        **rows,
         "init": init,
         "ordered": ordered(cycle.contract, vocabulary) if algorithm == "lightgbm" else None,
         "strategy": strategy,
         "calibrator": calibrator,
-        "lineage": links(cycle, parts["train"]),
+        "lineage": links,
     }
 
 
@@ -180,7 +195,7 @@ def ordered(contract: Contract, vocabulary: Dataset) -> dict[str, Any]:
     return {"vocabulary": _only_file(vocabulary), **by_transform}
 
 
-def links(cycle: Cycle, train: list[int] | None) -> dict[str, Any]:
+def lineage_of(cycle: Cycle, train: list[int] | None) -> dict[str, Any]:
     """What a model was made from: data sets by key and content, code, lock, contract, machine."""
     sources = {"snapshot": "exposures", "examples": "examples", "rows": "rows", "vocabulary": "vocabulary"}
     found = {name: cycle.dataset(source) for name, source in sources.items()}

@@ -71,6 +71,8 @@ def check_slots(partitions: int, count: Callable[[], int], timeout: float, say: 
 def ready_slots(context: SparkContext, say: Callable[[str], object], timeout: float = 15.0) -> int:
     """The slots there are once at least one executor has registered; JobError if none does."""
     check_slots(1, lambda: slots(context), timeout, say)
+    if not str(context.master).startswith("local"):
+        time.sleep(SETTLE)  # for the executors after the first one: how many there are decides the default partitions
     return slots(context)
 
 

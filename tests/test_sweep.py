@@ -94,3 +94,17 @@ def test_a_working_process_beats_with_growing_cpu_time(tmp_path: Path, monkeypat
     assert last.done == FINISHED
     assert heartbeat.last_beat(path, "merging") is None
     assert heartbeat.last_beat(tmp_path / "none", "training") is None
+
+
+def test_waiting_is_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that waits for a lock or a mount stands still, although its heart beats."""
+    monkeypatch.setattr(heartbeat, "EVERY", 0.01)
+    path = tmp_path / "beats" / "one"
+    with heartbeat.beating(path, "training"):
+        time.sleep(0.2)
+        early = heartbeat.last_beat(path, "training")
+        time.sleep(1.0)  # a hundred beats
+        late = heartbeat.last_beat(path, "training")
+    assert early is not None
+    assert late is not None
+    assert late.done - early.done <= 1  # millisecond

@@ -75,11 +75,11 @@ def test_rates_are_measured_once_per_k(tmp_path: Path) -> None:
 def test_small_data_is_swept_and_large_data_mixed_where_that_is_sooner() -> None:
     one = [Need(1, 1, 4000.0)]
     assert choose(Options(), LARGE - 1, one, 8, 10).way == "sweep"
-    # One model on 8 slots: 4000 s alone; mixed 4000 · 8^(1/3) / 8 = 1000 s and 10 merges of half a second.
+    # One model on 8 slots: 4000 s alone; mixed 4000 / 8 = 500 s and 10 merges of half a second.
     chosen = choose(Options(), LARGE, one, 8, 10)
     assert (chosen.way, chosen.partitions, chosen.syncs) == ("mixing", 8, 1)
-    assert "sweep 4,000 s, mixing 1,005 s" in chosen.why
-    # Sixteen models keep 8 slots busy by themselves: 8000 s against 16 · 1005 s.
+    assert "sweep 4,000 s, mixing 505 s" in chosen.why
+    # Sixteen models keep 8 slots busy by themselves: 8000 s against 16 · 505 s.
     assert choose(Options(), LARGE, one * 16, 8, 10).way == "sweep"
 
 
