@@ -99,6 +99,10 @@ def reference_and_levers(contract: Contract, periods: int) -> list[Setting]:
     for factor in (0.25, 2.5, 5.0):
         lever = "more regularisation" if factor > 1 else "less regularisation"
         add(lever, f"l2 = {base.l2 * factor:g}", {"l2": base.l2 * factor})
+    for factor in (0.5, 2.0):  # does the frozen step size favour some k?
+        for k in sorted(grid.k):
+            eta = base.eta * factor
+            add("step size", f"eta = {eta:g}, k = {k}", {"eta": eta, "k": k})
     add("no early stopping", f"all {base.epochs} epochs", {"patience": None})
     add("refit", "on valid and calib too", refit=True)
     for share in (4, 2):

@@ -44,7 +44,7 @@ def summary(cycle: Cycle, release: Release) -> None:
     with duckdb.connect(str(release.folder / decide.MART), read_only=True) as mart:
         rows = mart.execute(BY_K).fetchall()
     table = Table(title=f"{cycle.contract.name} {cycle.date}: test periods, 95 % intervals over periods")
-    for name in ("model", "test logloss", "95 % interval", "AUC", "CPU-s", "MiB", "$ per 1M"):
+    for name in ("model", "logloss", "95 % interval", "AUC", "CPU-s", "MiB", "$ per 1M"):
         table.add_column(name, justify="right", no_wrap=True)
     for label, loss, lo, hi, auc, cpu, size, usd, verdict in rows:
         interval = "-" if lo is None else f"{lo:.4f}-{hi:.4f}"

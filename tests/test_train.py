@@ -166,6 +166,41 @@ def test_a_rehearsal_repeats_the_candidate_on_more_rows(night):
     assert task["hyperparameters"]["epochs"] == candidate["best_epoch"]
 
 
+def test_a_refit_keeps_the_window_and_half_life_that_its_candidate_was_judged_with(night):
+    """The command that refits does not have the options of the one that trained."""
+    cycle, last = night.cycle, night.cycle.periods.last_matured
+    candidate = next(row for row in rows_of(night).values() if is_candidate(row))
+    card = models.read_card(cycle.warehouse, candidate["model_id"])
+    cut = card | {"task": card["task"] | {"window": 2, "half_life": 3.0}}
+    task = repeated(cycle, cut, "refit", last)
+    assert (task["train"], task["window"], task["half_life"]) == ([last - 1, last], 2, 3.0)
+    assert task["model_id"] != repeated(cycle, card, "refit", last)["model_id"]
+
+
+def test_an_id_covers_the_candidate_that_a_model_repeats(night):
+    cycle, last = night.cycle, night.cycle.periods.last_matured
+    candidate = next(row for row in rows_of(night).values() if is_candidate(row))
+    card = models.read_card(cycle.warehouse, candidate["model_id"])
+    twin = repeated(cycle, card | {"model_id": "another"}, "rehearsal", last)
+    assert twin["model_id"] != repeated(cycle, card, "rehearsal", last)["model_id"]
+
+
+def test_a_start_that_has_seen_later_rows_is_refused(night, monkeypatch):
+    from jobs import training_tasks
+
+    cycle = night.cycle
+    later = cli.cycle_of(night.contract, "2017-03-20", cycle.warehouse)
+    ends = spans(cycle)
+    # As if the later cycle's split left more to its test periods.
+    shorter = ends | {"train": [ends["train"][0], ends["train"][1] - 1]}
+    monkeypatch.setattr(training_tasks, "spans", lambda _: shorter)
+    with pytest.raises(
+        TrainError,
+        match=r"init 2017-03-13 must not have learned from later periods, got 2017-01-30; training ends 2017-01-23",
+    ):
+        training_tasks.earlier(later, "2017-03-13")
+
+
 def test_a_dry_run_prints_the_plan_and_trains_nothing(own_night):
     cycle = own_night.cycle
     cycle.progress = Progress(Console(file=io.StringIO(), record=True, width=220))
