@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ffm_udf.card import sha256 as checksum
+
 FORMAT = 1
 
 
@@ -35,7 +37,7 @@ def save(
     for name, text in (texts or {}).items():
         written.append(folder / f"{name}.txt")
         written[-1].write_text(text, encoding="utf-8")
-    files = {file.name: _sha256(file) for file in written}
+    files = {file.name: checksum(file) for file in written}
     temporary = folder / f".{kind}.json"
     content = {"format": FORMAT, "files": files, **header}
     content["sha256"] = _checksum(content)
@@ -67,7 +69,7 @@ def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Any]]
         file = folder / name
         if not file.is_file():
             raise ValueError(f"{kind} model {folder} is damaged: {name} is missing")
-        if _sha256(file) != sha256:
+        if checksum(file) != sha256:
             raise ValueError(f"{kind} model {folder} is damaged: {name} does not match its checksum")
         text = file.suffix == ".txt"
         found[file.stem] = (
@@ -79,8 +81,3 @@ def load(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Any]]
 def _checksum(header: Mapping[str, Any]) -> str:
     text = json.dumps({name: value for name, value in header.items() if name != "sha256"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ffm_udf.layout import Layout
+from ffm_udf.npy_rows import write_rows
 from ffm_udf.weights import Weights
 
 NAMES = ("blocks", "linear", "bias")
@@ -68,16 +69,8 @@ def allocate(folder: Path, layout: Layout) -> None:
 
 
 def put(folder: Path, name: str, first: int, table: np.ndarray) -> dict[str, Any]:
-    """Write the rows `table` at row `first` of an allocated array; returns {folder, name, first, rows, sha256}.
-
-    With plain writes: a full disk is then an OSError, not the end of the process as in a mapped file.
-    """
-    path = folder / f"{name}.npy"
-    with path.open("r+b") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        file.seek(first * table[:1].nbytes, os.SEEK_CUR)
-        file.write(memoryview(np.ascontiguousarray(table)).cast("B"))
+    """Write the rows `table` at row `first` of an allocated array; returns {folder, name, first, rows, sha256}."""
+    write_rows(folder / f"{name}.npy", first, table)
     return _slice(folder, name, first, table)
 
 

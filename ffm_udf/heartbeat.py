@@ -48,7 +48,7 @@ def beating(path: Path, whose: str) -> Generator[None]:
     and stand still when it is stopped or waits for a lock or for storage that does not answer. (The process's own time
     would grow with every beat.) The last beat is FINISHED."""
     clock = time.pthread_getcpuclockid(threading.get_ident()) if hasattr(time, "pthread_getcpuclockid") else None
-    # Without a clock per thread (macOS) the process's time less that of the beats would have to do: beats are rare.
+    # Where threads have no clock (macOS) the process's has to do: a training that waits is then not noticed.
     used = time.process_time if clock is None else lambda: time.clock_gettime(clock)
     stop, began = threading.Event(), used()
 

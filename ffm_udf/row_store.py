@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ffm_udf.npy_rows import write_rows
+
 HEADER = "rows.json"
 
 
@@ -75,15 +77,4 @@ class RowStore:
 def put(folder: Path | str, first: int, X: np.ndarray, y: np.ndarray) -> None:
     """Write rows X int32 [m, n_fields] and y int8 [m] at row `first`; tasks write disjoint rows of the same files."""
     for name, part in (("X", X), ("y", y)):
-        path = Path(folder) / f"{name}.npy"
-        with path.open("r+b") as file:
-            version = np.lib.format.read_magic(file)
-            shape, _, dtype = (
-                np.lib.format.read_array_header_1_0(file)
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0(file)
-            )
-            if first < 0 or first + len(part) > shape[0] or part.shape[1:] != shape[1:]:
-                raise ValueError(f"rows {first}..{first + len(part)} of shape {part.shape} do not fit {name} {shape}")
-            file.seek(file.tell() + first * int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize)
-            file.write(np.ascontiguousarray(part, dtype).tobytes())
+        write_rows(Path(folder) / f"{name}.npy", first, part)

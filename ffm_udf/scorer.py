@@ -104,4 +104,4 @@ def class_of(algorithm: str) -> type[Scorer]:
 def cost(model: Scorer, folder: Path | str) -> Cost:
     """The cost of a fitted model that was saved as `folder`."""
     size = sum(file.stat().st_size for file in Path(folder).iterdir() if file.is_file())
-    return Cost(model.n_parameters_, size, len(model.history_), model.best_epoch_)
+    return Cost(int(model.n_parameters_), size, len(model.history_), model.best_epoch_)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffm_udf.card import sha256
 from ffm_udf.layout import Layout
 from ffm_udf.weights import Weights
 
@@ -51,7 +52,7 @@ def _fill(folder, header, arrays):
     for name, array in arrays.items():
         file = folder / f"{name}.npy"
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-        about = {"sha256": _sha256(file), "dtype": array.dtype.name, "shape": list(array.shape)}
+        about = {"sha256": sha256(file), "dtype": array.dtype.name, "shape": list(array.shape)}
         files[name] = about | {"bytes": file.stat().st_size}
         size += file.stat().st_size
     header = header | {"arrays": files}
@@ -82,11 +83,6 @@ def _put(staging, path):
 def _plain(value):
     """numpy scalars as JSON numbers."""
     return value.item()
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _header_checksum(header):
@@ -139,7 +135,7 @@ def _read_array(path, name, about, shape, verify):
         raise ValueError(f"model {path} is damaged: {file.name} is missing")
     if file.stat().st_size != about["bytes"]:
         raise ValueError(f"model {path} is damaged: {file.name} has {file.stat().st_size} bytes, not {about['bytes']}")
-    if verify and _sha256(file) != about["sha256"]:
+    if verify and sha256(file) != about["sha256"]:
         raise ValueError(f"model {path} is damaged: {file.name} does not match its checksum")
     try:
         array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))

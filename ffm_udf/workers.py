@@ -33,6 +33,7 @@ from ffm_udf.calibration import fit as fit_calibrator
 from ffm_udf.cost import measured
 from ffm_udf.row_store import RowStore
 from ffm_udf.scorer import Scorer, make
+from ffm_udf.scorer import cost as scorer_cost
 
 
 def train(task: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def finish(
         if task["role"] == "candidate" and isinstance(model, FFM) and model.keep_before_best:
             model.before_best().save(folder / cards.START, state=True)
     costs.append({"stage": "save", "rows": 0, **nothing, **asdict(cost)})
-    files = cards.checksums(folder)
+    files, kept = cards.checksums(folder), scorer_cost(model, folder)
     train = store.span(*task["train"])
     card = {
         "model_id": task["model_id"],
@@ -166,8 +167,7 @@ def finish(
         "refit_hyperparameters": refit_hyperparameters(task, model),
         "began_at": began or time.time(),
         "ended_at": time.time(),
-        "cost": summary(model, curve, costs, train.stop - train.start)
-        | {"artifact_bytes": sum((folder / name).stat().st_size for name in files if "/" not in name)},
+        "cost": summary(curve, costs, train.stop - train.start) | asdict(kept),
     }
     cards.write(folder, card)
     return card
@@ -187,16 +187,13 @@ def refit_hyperparameters(task: dict[str, Any], model: Any) -> dict[str, Any]:
     return hyper | {"epochs": epochs, "patience": None, **kept}
 
 
-def summary(model: Scorer, curve: list[dict[str, Any]], costs: list[dict[str, Any]], rows: int) -> dict[str, Any]:
+def summary(curve: list[dict[str, Any]], costs: list[dict[str, Any]], rows: int) -> dict[str, Any]:
     """What the fact `models` says of a training: partitions add up in CPU time and overlap in wall time and memory."""
     passes = [cost for cost in costs if cost["stage"] in ("fit", "pass", "merge", "validation")]
     seconds = sum(entry["seconds"] for entry in curve)
     wall = {stage: max(c["wall_s"] for c in passes if c["stage"] == stage) for stage in {c["stage"] for c in passes}}
     return {
-        "n_parameters": int(model.n_parameters_),
         "train_rows": rows,
-        "epochs": len(curve),
-        "best_epoch": model.best_epoch_,
         "cpu_s": sum(cost["cpu_s"] for cost in passes),
         "wall_s": sum(wall.values()),
         "jit_s": max(cost["jit_s"] for cost in costs),

@@ -67,6 +67,12 @@ class Dataset:
         root = self.folder / self.manifest["run"]
         return [str(root / e["path"]) for e in self.manifest["files"] if e["path"].split("/")[0] in folders]
 
+    @property
+    def only_file(self) -> str:
+        """The absolute path of a data set of one file, for tasks on other hosts; ValueError if there are more."""
+        [path] = self.files
+        return str(Path(path).resolve())
+
     def table(self) -> pa.Table:
         """The whole data set; for facts and vocabularies, which are small."""
         return pa.concat_tables([pq.ParquetFile(path).read() for path in self.files])

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from ffm_udf import mixing
 from ffm_udf.mixing_steps import Step
 from ffm_udf.mixing_tasks import run_step
-from jobs.watched_job import Job, JobError, check_slots, slots
+from jobs.watched_job import Job, JobError, check_slots, is_local, slots
 
 
 def train(
@@ -38,8 +38,7 @@ def train(
     bad.
     """
     context = spark.sparkContext
-    alone = str(context.master).startswith("local")  # its slots are all there from the beginning
-    check_slots(partitions, lambda: slots(context), 0.0 if alone else slot_timeout, say)
+    check_slots(partitions, lambda: slots(context), 0.0 if is_local(context) else slot_timeout, say)
 
     def execute(steps: list[Step]) -> list[dict[str, Any]]:
         name = f"{steps[0].stage} of epoch {steps[0].epoch}"

@@ -120,14 +120,14 @@ def task_of(warehouse: Path, card: dict[str, Any], folder: Path) -> dict[str, An
         "lineage": lineage,
     }
     if task["ordered"]:
-        vocabulary = _only_file(_intact(lake, "vocabulary", lineage["vocabulary"], card))
+        vocabulary = _intact(lake, "vocabulary", lineage["vocabulary"], card).only_file
         task["ordered"] = task["ordered"] | {"vocabulary": vocabulary}
     if task["init"]:
         started = _whole(warehouse, task["init"]["model_id"])
         task["init"] = task["init"] | {
             "folder": str(models.model_folder(warehouse, started["model_id"]).resolve()),
-            "old": _only_file(_intact(lake, "vocabulary", started["lineage"]["vocabulary"], started)),
-            "new": _only_file(_intact(lake, "vocabulary", lineage["vocabulary"], card)),
+            "old": _intact(lake, "vocabulary", started["lineage"]["vocabulary"], started).only_file,
+            "new": _intact(lake, "vocabulary", lineage["vocabulary"], card).only_file,
         }
     return task
 
@@ -153,11 +153,6 @@ def _intact(lake: Lake, name: str, link: dict[str, str], card: dict[str, Any]) -
     if found.content != link["content"]:
         raise LakeError(f"model {card['model_id']} cannot be trained again: its {name} {link['key']} were made anew")
     return found
-
-
-def _only_file(dataset: Dataset) -> str:
-    [path] = dataset.files
-    return str(Path(path).resolve())
 
 
 def _train(task: dict[str, Any], work: Path, spark: Callable[[], SparkSession]) -> dict[str, Any]:

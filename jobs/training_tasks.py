@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import Any
 
 from ffm_udf import card as cards
@@ -112,8 +111,8 @@ def earlier(cycle: Cycle, date: str) -> dict[tuple[int, int], dict[str, Any]]:
         found[row["k"], row["seed"]] = {
             "model_id": row["model_id"],
             "folder": str(folder.resolve()),
-            "old": _only_file(old),
-            "new": _only_file(cycle.dataset("vocabulary")),
+            "old": old.only_file,
+            "new": cycle.dataset("vocabulary").only_file,
         }
     return found
 
@@ -192,7 +191,7 @@ def ordered(contract: Contract, vocabulary: Dataset) -> dict[str, Any]:
     by_transform = {
         name: [rule.name for rule in contract.fields if rule.transform == name] for name in ("history", "log2")
     }
-    return {"vocabulary": _only_file(vocabulary), **by_transform}
+    return {"vocabulary": vocabulary.only_file, **by_transform}
 
 
 def lineage_of(cycle: Cycle, train: list[int] | None) -> dict[str, Any]:
@@ -207,8 +206,3 @@ def lineage_of(cycle: Cycle, train: list[int] | None) -> dict[str, Any]:
         "n_features": found["vocabulary"].rows,
         "base_rate": base_rate(cycle.dataset("label_rates").table()),
     }
-
-
-def _only_file(dataset: Dataset) -> str:
-    [path] = dataset.files
-    return str(Path(path).resolve())

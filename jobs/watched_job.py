@@ -47,6 +47,11 @@ def slots(context: SparkContext) -> int:
     return java.maxNumConcurrentTasks(java.resourceProfileManager().defaultResourceProfile())
 
 
+def is_local(context: SparkContext) -> bool:
+    """Whether everything runs in the driver's process: all slots are there from the beginning."""
+    return str(context.master).startswith("local")
+
+
 def check_slots(partitions: int, count: Callable[[], int], timeout: float, say: Callable[[str], object]) -> None:
     """Wait until `count()` slots are there for all partitions, or for SETTLE seconds once there are some.
 
@@ -71,7 +76,7 @@ def check_slots(partitions: int, count: Callable[[], int], timeout: float, say: 
 def ready_slots(context: SparkContext, say: Callable[[str], object], timeout: float = 15.0) -> int:
     """The slots there are once at least one executor has registered; JobError if none does."""
     check_slots(1, lambda: slots(context), timeout, say)
-    if not str(context.master).startswith("local"):
+    if not is_local(context):
         time.sleep(SETTLE)  # for the executors after the first one: how many there are decides the default partitions
     return slots(context)
 
