@@ -3,7 +3,8 @@
 import argparse
 import importlib
 
-NAMES = ("kernel", "peers", "train", "mixing", "promo", "warm")  # modules of this package with a `main()`
+# Modules of this package with a `main()`.
+NAMES = ("kernel", "peers", "train", "mixing", "promo", "warm", "score", "batch_size", "lookup")
 
 
 def main():

@@ -52,7 +52,7 @@ def ffm(data):
     return model.predict_proba(data.X_test)[:, 1]
 
 
-def _one_hot(X, n_features):
+def one_hot(X, n_features):
     indptr = np.arange(0, X.size + 1, X.shape[1])
     return scipy.sparse.csr_matrix((np.ones(X.size), np.ravel(X), indptr), (len(X), n_features))
 
@@ -64,8 +64,8 @@ def modern_fm(data):
     for X in (data.X_train, data.X_test):
         field_of[X.ravel()] = np.tile(np.arange(X.shape[1]), len(X))
     model = FFMClassifier(n_factors=4, optimizer="adagrad", learning_rate=0.05, batch_size=1, n_jobs=1, max_iter=1)
-    model.fit(_one_hot(data.X_train, data.n_features), np.array(data.y_train), field_ids=field_of)
-    return model.predict_proba(_one_hot(data.X_test, data.n_features))[:, 1]
+    model.fit(one_hot(data.X_train, data.n_features), np.array(data.y_train), field_ids=field_of)
+    return model.predict_proba(one_hot(data.X_test, data.n_features))[:, 1]
 
 
 def vowpal_wabbit(data):
@@ -106,5 +106,5 @@ def logistic_regression(data):
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=0.3, max_iter=100)
-    model.fit(_one_hot(data.X_train, data.n_features), data.y_train)
-    return model.predict_proba(_one_hot(data.X_test, data.n_features))[:, 1]
+    model.fit(one_hot(data.X_train, data.n_features), data.y_train)
+    return model.predict_proba(one_hot(data.X_test, data.n_features))[:, 1]

@@ -229,3 +229,58 @@ def kpi_lift(mart: str) -> pd.DataFrame:
 def value_by_period(mart: str) -> pd.DataFrame:
     """Each policy's contacts and profit by period."""
     return _rows(mart, "fct_value_by_period", "select * from fct_value_by_period order by policy, period")
+
+
+def scoring(mart: str) -> pd.DataFrame:
+    """What is served, and what making it took: one row."""
+    return _rows(mart, "fct_scoring", "select * from fct_scoring")
+
+
+def score_audits(mart: str) -> pd.DataFrame:
+    """Audits of the scores, the last attempt first and in it those that failed; `label` tells attempts apart.
+
+    Without rows where a cycle serves older scores because none were made.
+    """
+    sql = """
+        select
+            *,
+            audit
+            || case when max(attempt) over () > 1 then format(' · attempt {:d}, {}', attempt, score_source) else '' end
+                as label
+        from fct_score_audits
+        order by attempt desc, passed, headroom nulls last, audit
+    """
+    return _rows(mart, "fct_score_audits", sql, may_be_empty=True)
+
+
+def entities(mart: str, containing: str = "", at_most: int = 1_000) -> pd.DataFrame:
+    """Entities whose id contains the text, in the order of the ids; without rows where none does."""
+    sql = "select * from dim_entity where contains(entity_id, ?) order by entity_id limit ?"
+    return _rows(mart, "dim_entity", sql, [containing.strip(), at_most], may_be_empty=True)
+
+
+def entity_scores(mart: str, entity_id: str) -> pd.DataFrame:
+    """The entity's best candidates, best first."""
+    sql = "select * from fct_entity_scores where entity_id = ? and is_top_for_entity order by rank_in_entity"
+    return _rows(mart, "fct_entity_scores", sql, [entity_id])
+
+
+def score_stages(mart: str) -> pd.DataFrame:
+    """Stages of scoring in their order, the whole block last."""
+    return _rows(mart, "fct_score_stages", "select * from fct_score_stages order by seq")
+
+
+def score_blocks(mart: str, at_most: int = 200) -> pd.DataFrame:
+    """Blocks of entities, the slowest first."""
+    sql = "select * from fct_score_blocks order by wall_s desc, block limit ?"
+    return _rows(mart, "fct_score_blocks", sql, [at_most])
+
+
+def shadow(mart: str) -> pd.DataFrame:
+    """The shadow against the serving model, all pairs first, then by decile; without rows where none scored."""
+    return _rows(mart, "fct_shadow", "select * from fct_shadow order by shadow_model_id, seq", may_be_empty=True)
+
+
+def staleness_cost(mart: str) -> pd.DataFrame:
+    """Ages of the scores, fresh ones first; without rows until it was measured."""
+    return _rows(mart, "fct_staleness_cost", "select * from fct_staleness_cost order by lag_periods", may_be_empty=True)

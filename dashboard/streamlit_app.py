@@ -15,6 +15,7 @@ st.set_page_config(page_title="fieldmart", page_icon=":material/query_stats:", l
 page = st.navigation(
     [
         st.Page(PAGES / "decision.py", title="Decision", icon=":material/gavel:", default=True),
+        st.Page(PAGES / "scores.py", title="Scores", icon=":material/format_list_numbered:"),
         st.Page(PAGES / "accuracy_cost.py", title="Accuracy and cost by k", icon=":material/balance:"),
         st.Page(PAGES / "training.py", title="Training", icon=":material/model_training:"),
         st.Page(PAGES / "levers.py", title="Cheaper levers", icon=":material/tune:"),

@@ -18,7 +18,24 @@ class Calibrator:
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float64 of the shape of `logits`."""
-        return sigmoid(self.slope * np.asarray(logits, np.float64) + self.intercept)
+        return sigmoid(self.logit(logits))
+
+    def float32(self, logits: np.ndarray) -> np.ndarray:
+        """The same for very many float32 logits, in float32."""
+        p = logits * np.float32(-self.slope)
+        p -= np.float32(self.intercept)
+        with np.errstate(over="ignore"):  # exp may be inf: p is then 0, as it should
+            np.exp(p, out=p)
+        p += np.float32(1.0)
+        return np.reciprocal(p, out=p)
+
+    def logit(self, logits: np.ndarray) -> np.ndarray:
+        """Log-odds of the calibrated probabilities, float64."""
+        return self.slope * np.asarray(logits, np.float64) + self.intercept
+
+    def inverse(self, log_odds: np.ndarray) -> np.ndarray:
+        """The logits that are calibrated to these log-odds, float64."""
+        return (np.asarray(log_odds, np.float64) - self.intercept) / self.slope
 
 
 def fit(logits: np.ndarray, y: np.ndarray) -> Calibrator:

@@ -30,14 +30,16 @@ class Beat:
 
 def beat(path: Path, whose: str, done: int) -> None:
     """Say that so much is done. The folder must exist: an attempt that outlives its run ends here."""
-    path.write_text(f"{whose} {done} {os.getpid()} {socket.gethostname()}")
+    written = path.with_name(f".{path.name}.{os.getpid()}")  # renamed: whoever looks meanwhile sees the beat before
+    written.write_text(f"{whose} {done} {os.getpid()} {socket.gethostname()}")
+    written.replace(path)
 
 
 def last_beat(path: Path, whose: str) -> Beat | None:
     """The last beat in the file, None if there is none or it is not of `whose`."""
     try:
         words, done, pid, host = path.read_text().rsplit(" ", 3)
-    except (OSError, ValueError):  # none yet, or just being written
+    except (OSError, ValueError):  # none yet
         return None
     return Beat(int(done), int(pid), host) if words == whose else None
 

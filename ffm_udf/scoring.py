@@ -4,9 +4,10 @@ but the two numbers of a calibrator."""
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,12 +25,15 @@ class ScoringModel:
     Raises OSError if a file is missing and ValueError if its bytes are not those that were written.
     """
 
+    loads: ClassVar[Counter[str]] = Counter()  # by folder
+
     def __init__(self, folder: str) -> None:
         card = cards.read(folder)
         if found := cards.damaged(Path(folder), card):
             raise ValueError(f"model {folder} is damaged: {found} is not what was written")
         self.model, self.model_id, self.fields = open_model(card["algorithm"], folder), card["model_id"], card["fields"]
         self.calibrator = Calibrator(**card["calibrator"])
+        ScoringModel.loads[folder] += 1
 
     def score(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raw logits float32 [n] and calibrated p float64 [n] of X int32 [n, n_fields]."""
@@ -41,6 +45,11 @@ class ScoringModel:
 def opened(folder: str) -> ScoringModel:
     """The model of `folder`, loaded once per Python process however many tasks it serves."""
     return ScoringModel(folder)
+
+
+def loads(folder: str | None = None) -> int:
+    """How often this process has loaded the model of `folder`, whoever asked for it; without one, any model."""
+    return ScoringModel.loads.total() if folder is None else ScoringModel.loads[folder]
 
 
 def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:

@@ -13,27 +13,35 @@ from typing import Annotated, Any
 import typer
 
 from jobs import (
+    backfill,
+    block_scores,
     decide,
     decision_log,
     encode,
     evaluate,
+    exit_codes,
     ingest,
     levers,
     monitor,
     nightly,
+    profile,
     publish,
     releases,
     reproduce,
     score,
+    score_inputs,
+    serving,
+    shadow,
+    staleness,
     train,
 )
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
 from jobs.folds import FoldError
 from jobs.java import JavaError
-from jobs.lake import PROJECT, LakeError
+from jobs.lake import PROJECT, Dataset, LakeError
 from jobs.mart_checks import MartError
-from jobs.policies import PolicyError
+from jobs.policies import PolicyError, load_rates
 from jobs.progress import Progress
 from jobs.spark_session import session
 from jobs.training_plan import Options, Strategy, TrainError
@@ -51,7 +59,10 @@ KNOWN = (
     decision_log.LogError,
     ingest.IngestError,
     releases.ReleaseError,
-    score.ScoreError,
+    backfill.BackfillError,
+    block_scores.ScoreError,
+    score_inputs.InputsError,
+    shadow.ShadowError,
     JobError,
     TrainError,
     MemoryError,
@@ -110,12 +121,26 @@ def _nightly(cycle: Cycle, contract: Path, options: Options) -> None:
     release = nightly.run(cycle, lambda name: policy(contract, name), options)
     nightly.summary(cycle, release)
     cycle.progress.console.print(f"Done in {(dt.datetime.now(dt.UTC) - started).total_seconds():.0f} s.")
+    exit_if_degraded(cycle)
+
+
+def exit_if_degraded(cycle: Cycle) -> None:
+    """Leave with the code that says so if what is served is stale, or the prior although there is a champion."""
+    scoring = cycle.dataset("scoring")
+    if score.is_degraded(scoring):
+        [row] = scoring.table().to_pylist()
+        typer.echo(f"fieldmart: {row['source']} scores are served: {row['reason']}", err=True)
+        raise typer.Exit(exit_codes.DEGRADED)
 
 
 def _evaluate(cycle: Cycle, contract: Path) -> None:
     evaluate.run(
         cycle, session(cycle.warehouse), *(policy(contract, f"{name}.yml") for name in ("gate", "rates", "value"))
     )
+
+
+def _staleness(cycle: Cycle, contract: Path) -> None:
+    staleness.run(cycle, session(cycle.warehouse), policy(contract, "value.yml"))
 
 
 def _decide(cycle: Cycle, contract: Path) -> None:
@@ -126,6 +151,7 @@ def _decide(cycle: Cycle, contract: Path) -> None:
 def _publish(cycle: Cycle, contract: Path) -> None:
     release = publish.run(cycle, policy(contract, "audits.yml"))
     cycle.progress.console.print(f"published {release.release_id}: {release.folder}")
+    exit_if_degraded(cycle)
 
 
 Step = Callable[[Cycle, Path], Any]
@@ -143,12 +169,12 @@ STEPS: dict[str, tuple[Step, str]] = {
         lambda cycle, _: levers.run(cycle, session(cycle.warehouse)),
         "What regularisation, data, features and recency bring against more k, on folds before the test periods.",
     ),
+    "staleness": (
+        _staleness,
+        "What scores that are some periods old cost in logloss and conversions, on the test periods.",
+    ),
     "warehouse": (lambda cycle, _: decide.build_evidence(cycle), "Build the evidence marts, not yet visible."),
     "decide": (_decide, "GO, HOLD or NO-GO by the gate; on GO refit; append to the decision log."),
-    "score": (
-        lambda cycle, _: score.run(cycle, session(cycle.warehouse)),
-        "Score every entity on every candidate with the champion.",
-    ),
     "monitor": (
         lambda cycle, _: monitor.run(cycle, session(cycle.warehouse)),
         "Count fields and scores in frozen bins for drift.",
@@ -161,6 +187,8 @@ def command(name: str) -> Callable[..., None]:
     """The function behind `fieldmart <name>` and `spark-submit jobs/<name>.py`."""
     if name in TRAINING:
         return training_command(name, TRAINING[name])
+    if name == "score":
+        return score_command
     work, text = STEPS[name]
 
     def run(contract: Contract = DEFAULT, date: Date = None, warehouse: Warehouse = ROOT) -> None:
@@ -222,14 +250,79 @@ def training_command(name: str, text: str) -> Callable[..., None]:
     return run
 
 
+def score_command(
+    contract: Contract = DEFAULT,
+    date: Date = None,
+    warehouse: Warehouse = ROOT,
+    model: Annotated[
+        str, typer.Option(help="Alias of the model that serves: `champion` is the only one.")
+    ] = "champion",
+    shadow_model: Annotated[
+        str | None, typer.Option("--shadow", help="Model id, or `challenger`: scores too, is kept and not served.")
+    ] = None,
+    stall_timeout: Stall = block_scores.STALL,
+) -> None:
+    """Score every entity on every candidate with the champion; audit; exit code 3 if something else is served."""
+
+    def step() -> None:
+        if model != serving.CHAMPION:
+            raise block_scores.ScoreError(
+                f"--model must be {serving.CHAMPION}, got {model!r}: promote it with the gate"
+            )
+        cycle = cycle_of(contract, date, warehouse)
+        score.run(cycle, session(cycle.warehouse), policy(contract, "scores.yml"), shadow_model, stall_timeout)
+        exit_if_degraded(cycle)
+
+    guarded(step)
+
+
 TRAINING = {
     "nightly": "The whole night, ingest to publish, with a summary.",
     "train": "Train every k, the prior and the baselines, one model per Spark task or one over all partitions.",
 }
 
-ORDER = ("nightly", "ingest", "encode", "train", "evaluate", "levers", "warehouse", "decide", "score", "monitor")
-for _name in (*ORDER, "publish"):
+ORDER = ("nightly", "ingest", "encode", "train", "evaluate", "levers", "staleness", "warehouse", "decide", "score")
+for _name in (*ORDER, "monitor", "publish"):
     app.command(_name)(command(_name))
+
+
+@app.command("backfill")
+def backfill_command(
+    first: Annotated[dt.datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="A day of the first period.")],
+    last: Annotated[dt.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="A day of the last period.")],
+    contract: Contract = DEFAULT,
+    warehouse: Warehouse = ROOT,
+    budget: Annotated[float | None, typer.Option(min=0, help="US dollars; refuse if the projection is above.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the projected cost; score nothing.")] = False,
+) -> None:
+    """Score the periods of a range of dates, each by the champion of its time, into the tree of scores by date."""
+
+    def step() -> None:
+        console, cycle = Progress().console, cycle_of(contract, str(last.date()), warehouse)
+        cycles = backfill.cycles(cycle.contract, cycle.warehouse, cycle.progress, first.date(), last.date())
+        rates = load_rates(policy(contract, "rates.yml"))
+
+        def champion_of(chosen: Cycle) -> str | None:
+            return decision_log.champion(chosen.warehouse, chosen.contract.name, chosen.date)
+
+        found = backfill.plan(cycles, lambda c: backfill.is_scored(c, champion_of(c)), backfill.measured(cycle), rates)
+        backfill.show(found, console)
+        backfill.refuse_above(found, budget)
+        if dry_run:
+            return
+
+        def score_one(chosen: Cycle) -> Dataset:
+            spark = session(chosen.warehouse)
+            ingest.run(chosen, spark)
+            score.run(chosen, spark, policy(contract, "scores.yml"))
+            return chosen.dataset("scores")
+
+        report = backfill.run(found, score_one)
+        backfill.summary(report, console)
+        if report.exit_code:
+            raise typer.Exit(report.exit_code)
+
+    guarded(step)
 
 
 @app.command()
@@ -259,6 +352,15 @@ def rollback(
     """Point readers back to an earlier release; logged."""
     release = guarded(lambda: releases.rollback(warehouse, to))
     typer.echo(f"current is {release.release_id}")
+
+
+@app.command("profile")
+def show_profile(
+    release: Annotated[str | None, typer.Argument(help="Release id.  [default: the current one]")] = None,
+    warehouse: Warehouse = ROOT,
+) -> None:
+    """Print where the time of a night went, by stage, and which stage dominates."""
+    guarded(lambda: profile.show(warehouse, release, Progress().console))
 
 
 @app.command("reproduce")

@@ -256,6 +256,7 @@ class Contract(_Strict):
     training: Training
     grid: Grids
     top_n: Annotated[int, Field(ge=1)] = 10
+    max_oov_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of a pair's fields; above it the prior scores the pair
 
     @model_validator(mode="after")
     def _names_exist(self) -> Contract:

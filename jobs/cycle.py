@@ -35,11 +35,16 @@ MAKER = {
     "models": "train",
     "training_cost": "train",
     "lever_gain": "levers",
+    "staleness_cost": "staleness",
     "calibrators": "evaluate",
     "predictions": "evaluate",
     "k_comparison": "evaluate",
+    "score_inputs": "score",
     "entities": "score",
+    "candidates": "score",
     "scores": "score",
+    "scoring": "score",
+    "vectors": "score",
 }
 
 

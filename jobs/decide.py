@@ -26,13 +26,17 @@ EVIDENCE = (
     *("label_rates", "models", "training_curve", "period_metrics", "model_metrics", "k_comparison", "slice_metrics"),
     *("calibration_bins", "scoring_cost", "rates", "value_periods", "value_comparison", "ingest_counts"),
     *("training_cost", "baseline_comparison", "test_openings", "lever_gain"),
+    "staleness_cost",
 )
+# Measured by commands of their own, not nightly: a cycle stands on what the contract measured last.
+OCCASIONAL = ("lever_gain", "staleness_cost")
 
 
 def build_evidence(cycle: Cycle) -> Path:
     """Open the release folder of this night and build the evidence marts in it, not yet visible; returns the mart."""
     with cycle.stage("warehouse") as stage:
-        remember_levers(cycle)
+        for name in OCCASIONAL:
+            remember_last(cycle, name)
         facts = {name: cycle.dataset(name) for name in EVIDENCE}
         building = open_building(cycle.warehouse, f"{cycle.contract.name}-{cycle.date}")
         database = building.folder / MART
@@ -42,21 +46,21 @@ def build_evidence(cycle: Cycle) -> Path:
     return database
 
 
-def remember_levers(cycle: Cycle) -> None:
-    """Let the cycle stand on the contract's last table of levers, or on an empty one: levers are not pulled nightly."""
+def remember_last(cycle: Cycle, name: str) -> None:
+    """Let the cycle stand on the contract's last fact `name` that has rows, or on an empty one."""
     folder, found = cycle.warehouse / "cycles" / cycle.contract.name, []
     for path in folder.glob("*.json"):
-        key = json.loads(path.read_text())["datasets"].get("lever_gain")
-        data = cycle.lake.find("lever_gain", key) if key and path.stem <= str(cycle.date) else None
+        key = json.loads(path.read_text())["datasets"].get(name)
+        data = cycle.lake.find(name, key) if key and path.stem <= str(cycle.date) else None
         if data is not None and data.rows:
             found.append((data.manifest["written_at"], data.key))
     if found:
-        cycle.remember({"lever_gain": max(found)[1]})
+        cycle.remember({name: max(found)[1]})
         return
-    key = cycle.lake.key("lever_gain", __name__, {}, "none")
-    if cycle.lake.find("lever_gain", key) is None:
-        cycle.lake.write_fact("lever_gain", key, [])
-    cycle.remember({"lever_gain": key})
+    key = cycle.lake.key(name, __name__, {}, "none")
+    if cycle.lake.find(name, key) is None:
+        cycle.lake.write_fact(name, key, [])
+    cycle.remember({name: key})
 
 
 def mart_in_building(cycle: Cycle) -> Path:

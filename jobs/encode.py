@@ -7,6 +7,7 @@ feature. Feature ids are contiguous by field: `offset` is the OOV feature, then 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -32,7 +33,8 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     """Make `examples`, `vocabulary`, `rows` and `label_rates` of this cycle; returns `examples`."""
     contract, inputs = cycle.contract, contents(cycle)
     params = contract.model_dump(
-        mode="json", exclude={"data_note", "default_date", "training", "grid", "source", "prior", "top_n"}
+        mode="json",
+        exclude={"data_note", "default_date", "training", "grid", "source", "prior", "top_n", "max_oov_share"},
     )
     params |= {"scoring_period": cycle.periods.scoring}
     with cycle.stage("encode") as stage:
@@ -227,26 +229,43 @@ def numbered(counts: pl.DataFrame, fields: list[str]) -> pa.Table:
     return rows.select("field_no", "field", "value", "n", pl.col("feature_id").cast(pl.Int32)).to_arrow()
 
 
+@dataclass(frozen=True)
+class FieldIds:
+    """The feature ids of one field: `oov`, then one for each of its `known` values (string) in order."""
+
+    oov: int
+    known: pa.Array
+
+    def of(self, values: pa.Array) -> pa.Array:
+        """The int32 feature id of each value, text or int code."""
+        place = pc.index_in(values, value_set=self.known.cast(values.type))
+        # -1 + 1: what is not in the vocabulary lands on the field's first id, its OOV feature.
+        return pc.add(pc.fill_null(place, -1), pa.scalar(self.oov + 1, pa.int32()))
+
+
+def field_ids(vocabulary: pa.Table) -> dict[str, FieldIds]:
+    """The ids of every field of a vocabulary (its rows are in the order of feature ids)."""
+    rows = pl.DataFrame(vocabulary).select("field", "value", "feature_id")
+    found = {}
+    for (field,), mine in rows.group_by("field", maintain_order=True):
+        oov = mine.filter(pl.col("value").is_null())["feature_id"].item()
+        found[str(field)] = FieldIds(oov, mine["value"].drop_nulls().to_arrow().cast(pa.string()))
+    return found
+
+
 def encoded(frame: DataFrame, vocabulary: pa.Table) -> DataFrame:
-    """Replace every `v_<field>` by `f_<field>`, its int feature id."""
+    """Replace every `v_<field>` that `frame` has by `f_<field>`, its int feature id."""
     kept = [name for name in frame.columns if not name.startswith("v_")]
-    rows = vocabulary.to_pylist()
-    offsets = {row["field"]: row["feature_id"] for row in rows if row["value"] is None}
-    known = {name: [r["value"] for r in rows if r["field"] == name and r["value"] is not None] for name in offsets}
+    ids = {name: found for name, found in field_ids(vocabulary).items() if f"v_{name}" in frame.columns}
     schema = StructType(
-        [*(frame.schema[name] for name in kept), *(StructField(f"f_{name}", IntegerType()) for name in offsets)]
+        [*(frame.schema[name] for name in kept), *(StructField(f"f_{name}", IntegerType()) for name in ids)]
     )
 
     def encode(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # Nineteen joins with tiny tables would do the same; planning and broadcasting them takes longer than this.
-        tables = {name: pa.array(found, pa.string()) for name, found in known.items()}
         for batch in batches:
             columns = [batch.column(name) for name in kept]
-            for name, offset in offsets.items():
-                value = batch.column(f"v_{name}")
-                place = pc.index_in(value, value_set=tables[name].cast(value.type))
-                # -1 + 1: what is not in the vocabulary lands on the field's first id, its OOV feature.
-                columns.append(pc.add(pc.fill_null(place, -1), pa.scalar(offset + 1, pa.int32())))
+            columns += [found.of(batch.column(f"v_{name}")) for name, found in ids.items()]
             yield pa.RecordBatch.from_arrays(columns, names=schema.names)
 
     return frame.mapInArrow(encode, schema)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-_day, _ts, _str, _f64, _i64, _i32, _bool = (
+_day, _ts, _str, _f32, _f64, _i64, _i32, _bool = (
     pa.date32(),
     pa.timestamp("us"),
     pa.string(),
+    pa.float32(),
     pa.float64(),
     pa.int64(),
     pa.int32(),
@@ -19,6 +20,23 @@ _day, _ts, _str, _f64, _i64, _i32, _bool = (
 )
 
 SCHEMA_VERSION = 1
+
+# single precision: a full set can have 1e9 rows, and its numbers come from float32 factors
+_scores = {
+    "entity_id": _str,
+    "candidate_id": _str,
+    "match_id": _str,  # what joins an entity to its candidates (promo: the household's usual store)
+    "p": _f32,
+    "raw_score": _f32,  # logit before calibration
+    "rank_in_entity": _i32,  # 1 = highest
+    "oov_share": _f32,  # share of fields whose value was unknown to the model
+    "model_id": _str,
+    "calibrator_id": _str,
+    "score_date": _day,
+    "scored_at": _ts,
+    "data_through": _ts,
+    "source": _str,  # model | stale | prior
+}
 
 FACTS: dict[str, pa.Schema] = {
     # one row: the run that built this release
@@ -226,6 +244,39 @@ FACTS: dict[str, pa.Schema] = {
             "is_reference": _bool,
         }
     ),
+    # one row per age of the scores in periods; the same test rows for all; empty until `fieldmart staleness` ran
+    "staleness_cost": pa.schema(
+        {
+            "model_id": _str,  # the verdict's candidate; its rehearsal scored
+            "lag": _i32,  # periods by which the scores are older than what they are served for
+            "period_days": _i32,
+            "is_reference": _bool,  # lag 0
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sum_logloss": _f64,
+            "delta_logloss": _f64,  # per row, to lag 0: positive is worse; t intervals over periods, 95 %
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "delta_relative": _f64,  # of the logloss at lag 0
+            "delta_relative_lo": _f64,
+            "delta_relative_hi": _f64,
+            "calibration_ratio_lo": _f64,
+            "calibration_ratio_hi": _f64,
+            "budget_top_n": _i32,  # entities contacted per candidate and period (conf/value.yml)
+            "contacted": _i64,
+            "captured": _i64,  # conversions among the contacted
+            "captured_delta": _f64,  # to lag 0: negative is worse
+            "captured_delta_lo": _f64,
+            "captured_delta_hi": _f64,
+            "captured_relative": _f64,  # of those captured at lag 0; null if none
+            "captured_relative_lo": _f64,
+            "captured_relative_hi": _f64,
+            "test_from": _day,
+            "test_through": _day,
+            "n_periods": _i32,
+        }
+    ),
     # one row per opening of a set of test periods: who looks often finds something by chance
     "test_openings": pa.schema(
         {
@@ -323,22 +374,105 @@ FACTS: dict[str, pa.Schema] = {
             "assumption": _str,
         }
     ),
-    # one row per entity x candidate of the cycle
-    "scores": pa.schema(
+    # one row per entity x candidate of the cycle; of the last good release where the source is stale
+    "scores": pa.schema(_scores),
+    # one row per pair among the best of its entity or of its candidate; a rank beyond top_n is null
+    "top_scores": pa.schema(_scores | {"rank_in_candidate": _i32}),
+    # one row per scored entity: sums over all its candidates, not only over the best
+    "score_entities": pa.schema(
         {
             "entity_id": _str,
+            "match_id": _str,
+            "candidates": _i64,  # scored
+            "sum_p": _f64,
+            "min_p": _f64,
+            "max_p": _f64,
+            "best_candidate_id": _str,
+            "sum_oov_share": _f64,
+        }
+    ),
+    # one row per scored candidate: sums over all entities that it is offered to
+    "score_candidates": pa.schema(
+        {
             "candidate_id": _str,
-            "match_id": _str,  # what joins an entity to its candidates (promo: the household's usual store)
-            "p": _f64,
-            "raw_score": _f64,  # logit before calibration
-            "rank_in_entity": _i32,  # 1 = highest
-            "rank_in_candidate": _i32,
-            "oov_share": _f64,  # share of fields whose value was unknown to the model
+            "entities": _i64,  # scored pairs
+            "sum_p": _f64,
+            "max_p": _f64,
+        }
+    ),
+    # one row per block of entities, measured inside the task that scored it
+    "score_blocks": pa.schema(
+        {
+            "block": _i32,
+            "entities": _i64,
+            "pairs": _i64,
+            "read_s": _f64,
+            "prepare_s": _f64,
+            "score_s": _f64,
+            "rank_s": _f64,
+            "write_s": _f64,
+            "wall_s": _f64,
+            "cpu_s": _f64,
+            "jit_s": _f64,
+            "peak_rss_mib": _f64,
+            "bytes_written": _i64,
+            "worker": _str,  # pid@host
+            "model_loads": _i32,  # loads of the model in that process so far
+            "is_resumed": _bool,  # found finished from an earlier attempt
+        }
+    ),
+    # one row per attempt to publish and audit; a failed attempt is followed by the next best source
+    "score_audits": pa.schema(
+        {
+            "attempt": _i32,
+            "model_id": _str,
+            "source": _str,
+            "audit": _str,
+            "value": _f64,  # null: nothing to measure
+            "low": _f64,  # null: open
+            "high": _f64,  # null: open
+            "passed": _bool,
+            "why": _str,
+        }
+    ),
+    # one row: what is served
+    "scoring": pa.schema(
+        {
             "model_id": _str,
             "calibrator_id": _str,
-            "score_date": _day,
-            "data_through": _ts,
             "source": _str,  # model | stale | prior
+            "reason": _str,  # why stale or prior; empty for model
+            "requested_model_id": _str,  # null if there is no champion
+            "is_degraded": _bool,  # stale, or prior although there is a champion
+            "score_date": _day,
+            "scored_at": _ts,
+            "data_through": _ts,
+            "engine": _str,  # all_pairs | rows
+            "entities": _i64,
+            "candidates": _i64,
+            "pairs": _i64,
+            "blocks": _i64,
+            "wall_s": _f64,
+            "cpu_s": _f64,
+            "peak_rss_mib": _f64,
+            "skew": _f64,  # largest wall seconds of a block over their median
+            "scores_sha256": _str,  # over the values, without scored_at
+            "shadow_model_id": _str,  # null without a shadow
+        }
+    ),
+    # one row for all pairs and one per decile of the serving p; empty without a shadow
+    "shadow_comparison": pa.schema(
+        {
+            "model_id": _str,
+            "shadow_model_id": _str,
+            "scope": _str,  # all | decile
+            "decile": _i32,  # 1 (lowest serving p) to 10; null for all
+            "pairs": _i64,
+            "mean_p": _f64,
+            "mean_p_shadow": _f64,
+            "correlation": _f64,  # of the raw scores
+            "mean_abs_difference": _f64,  # of p
+            "top_n_overlap": _f64,  # share of the serving top N of an entity in the shadow's; null for a decile
         }
     ),
     # one row per entity that must be scored

@@ -56,31 +56,30 @@ def with_history(
     """
     rules = [rule for rule in contract.fields if rule.transform == "history"]
     own = [rule for rule in rules if set(contract.entity) <= set(rule.columns)]
-    first = _first_period(events, periods) if any(rule.of == "purchases" for rule in rules) else 0
-    coder = Coder(contract.history_smoothing, base_rate, first)
+    coder = coder_of(rules, contract, events, periods, base_rate)
     found = _by_bucket(rows, own, contract.entity, events, periods, coder) if own else rows
     for rule in rules:
         if rule not in own:  # keyed without the entity: few keys, so only the keys travel
             keys = list(rule.columns)
             asked = rows.select(*keys, "period_no").distinct()
-            codes = _by_bucket(asked, [rule], keys, events, periods, coder)
+            codes = _by_bucket(asked, [rule], keys, events, periods, coder, is_summed=True)
             found = found.join(codes, on=[*keys, "period_no"], how="left")
     return found
 
 
-def _first_period(events: Events, periods: Periods) -> int:
-    """The period of the oldest purchase."""
-    [oldest] = events["purchases"].agg(F.min(period_number("purchase_time", periods)).alias("first")).collect()
-    return int(oldest["first"] or 0)
+def coder_of(
+    rules: Sequence[FieldRule], contract: Contract, events: Events, periods: Periods, base_rate: float
+) -> Coder:
+    """How the sums of `rules` become codes; looks for the oldest purchase if one of them counts purchases."""
+    first = None
+    if any(rule.of == "purchases" for rule in rules):
+        [[first]] = events["purchases"].agg(F.min(period_number("purchase_time", periods))).collect()
+    return Coder(contract.history_smoothing, base_rate, first or 0)
 
 
 def _event_rows(rules: Sequence[FieldRule], events: Events, periods: Periods) -> list[DataFrame]:
     """The events the rules count: frames of `kind`, `period_no`, `n`, `c`, `basket_id` and the rules' key columns."""
-    # Of each kind the keys of its own rules: purchases need not have every column of the exposures.
-    own = {
-        kind: sorted({c for rule in rules if rule.of == kind for c in _event_keys(rule, events)})
-        for kind in ("exposures", "purchases")
-    }
+    own = {kind: keys_of(rules, kind, events) for kind in ("exposures", "purchases")}
     parts, nothing = [], F.lit(0).cast("long")
     if any(rule.of == "exposures" for rule in rules):
         shown, kind, keys = events["exposures"], F.lit(SHOWN).alias("kind"), own["exposures"]
@@ -91,10 +90,15 @@ def _event_rows(rules: Sequence[FieldRule], events: Events, periods: Periods) ->
         parts.append(later.select(kind, *keys, number, nothing.alias("n"), F.lit(1).cast("long").alias("c")))
     if any(rule.of == "purchases" for rule in rules):
         number = period_number("purchase_time", periods).alias("period_no")
-        basket = F.col("basket_id").cast("string").alias("basket_id")
         kind, keys = F.lit(BOUGHT).alias("kind"), own["purchases"]
-        parts.append(events["purchases"].select(kind, *keys, number, nothing.alias("n"), nothing.alias("c"), basket))
+        counts = nothing.alias("n"), nothing.alias("c")
+        parts.append(events["purchases"].select(kind, *keys, number, *counts, "basket_id"))
     return parts
+
+
+def keys_of(rules: Sequence[FieldRule], kind: str, events: Events) -> list[str]:
+    """The key columns of the rules that count such events: purchases need not have every column of the exposures."""
+    return sorted({column for rule in rules if rule.of == kind for column in _event_keys(rule, events)})
 
 
 def _event_keys(rule: FieldRule, events: Events) -> tuple[str, ...]:
@@ -111,6 +115,22 @@ def _member(rule: FieldRule, columns: Sequence[str]) -> str:
     return found
 
 
+def with_events(
+    rows: DataFrame, rules: Sequence[FieldRule], events: Events, periods: Periods, is_summed: bool = False
+) -> DataFrame:
+    """`rows` (their `kind` is ASKED) and below them the events that the rules count; a key has one type in all.
+
+    `is_summed`: events are summed before they travel, which pays if they have few keys.
+    """
+    merged = rows.withColumn("kind", F.lit(ASKED))
+    for part in _event_rows(rules, events, periods):
+        if is_summed:
+            by = [column for column in part.columns if column not in ("n", "c")]
+            part = part.groupBy(*by).agg(F.sum("n").alias("n"), F.sum("c").alias("c"))
+        merged = merged.unionByName(part, allowMissingColumns=True)
+    return merged
+
+
 def _by_bucket(
     rows: DataFrame,
     rules: Sequence[FieldRule],
@@ -118,13 +138,15 @@ def _by_bucket(
     events: Events,
     periods: Periods,
     coder: Coder,
+    is_summed: bool = False,
 ) -> DataFrame:
     """Bring the rows and events of each bucket of `keys` together and add the rules' columns to the rows."""
-    merged = rows.withColumn("kind", F.lit(ASKED))
-    for part in _event_rows(rules, events, periods):
-        merged = merged.unionByName(part, allowMissingColumns=True)
+    merged = with_events(rows, rules, events, periods, is_summed)
     bucket = F.pmod(F.xxhash64(*keys), F.lit(BUCKETS)).cast("int")
-    schema = StructType([*rows.schema.fields, *(StructField(rule.name, IntegerType()) for rule in rules)])
+    # The events may widen a key's type; the rows keep theirs.
+    added = [StructField(rule.name, IntegerType()) for rule in rules]
+    schema = StructType([*(merged.schema[name] for name in rows.columns), *added])
+    types = {name: F.col(name).cast(rows.schema[name].dataType) for name in rows.columns}
     names, wanted, files = list(rows.columns), list(rules), events.get("members", {})
 
     def compute(table: pa.Table) -> pa.Table:
@@ -136,7 +158,7 @@ def _by_bucket(
             result = result.append_column(rule.name, coded[rule.name].to_arrow())
         return result
 
-    return merged.withColumn("bucket", bucket).groupBy("bucket").applyInArrow(compute, schema)
+    return merged.withColumn("bucket", bucket).groupBy("bucket").applyInArrow(compute, schema).withColumns(types)
 
 
 @dataclass(frozen=True)
@@ -208,12 +230,8 @@ def baskets_of_sets(
     """
     keys = list(rule.columns)
     *owner, set_id = keys
-    member = _member(rule, members.collect_schema().names())
     wanted = asked.select(keys).unique()
-    # The snapshot's types may be wider than the frames': an id that does not fit becomes null and joins nothing.
-    types = pl.Schema({set_id: asked.schema[set_id], member: purchases.schema[member]})
-    asked_about = wanted.lazy().select(set_id).unique()
-    sets = members.cast(types, strict=False).join(asked_about, on=set_id, how="semi").collect()
+    member, sets = sets_of(wanted[set_id], purchases, rule, members)
     lines = purchases.select(*owner, member, "period_no", "basket_id").unique()
     held = lines.select(*owner, member).unique()
     found = []
@@ -222,6 +240,18 @@ def baskets_of_sets(
         found.append(crossed.join(wanted, on=keys, how="semi", nulls_equal=True))
     baskets = pl.concat(found).join(lines, on=[*owner, member], how="inner", nulls_equal=True)
     return baskets.select(*keys, "period_no", "basket_id")
+
+
+def sets_of(
+    wanted: pl.Series, purchases: pl.DataFrame, rule: FieldRule, members: pl.LazyFrame
+) -> tuple[str, pl.DataFrame]:
+    """The column of the members of the rule's sets, and one row per `wanted` set and member."""
+    set_id = rule.columns[-1]
+    member = _member(rule, members.collect_schema().names())
+    # The snapshot's types may be wider than the frames': an id that does not fit becomes null and joins nothing.
+    types = pl.Schema({set_id: wanted.dtype, member: purchases.schema[member]})
+    asked_about = wanted.alias(set_id).unique().to_frame().lazy()
+    return member, members.cast(types, strict=False).join(asked_about, on=set_id, how="semi").collect()
 
 
 def so_far(counted: pl.DataFrame, asked: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

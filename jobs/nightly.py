@@ -23,7 +23,7 @@ BY_K = """
 def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = None) -> Release:
     """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish; returns the release.
 
-    `policy` finds gate.yml, rates.yml, value.yml and audits.yml; `options` say how to train.
+    `policy` finds gate.yml, rates.yml, value.yml, scores.yml and audits.yml; `options` say how to train.
     """
     with cycle.stage("start"):
         spark = spark_session.session(cycle.warehouse)
@@ -33,7 +33,7 @@ def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = N
     evaluate.run(cycle, spark, policy("gate.yml"), policy("rates.yml"), policy("value.yml"))
     decide.build_evidence(cycle)
     decide.run(cycle, spark, policy("gate.yml"), options.stall_timeout if options else None)
-    score.run(cycle, spark)
+    score.run(cycle, spark, policy("scores.yml"))
     monitor.run(cycle, spark)
     return publish.run(cycle, policy("audits.yml"))
 

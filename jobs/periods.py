@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import zoneinfo
 
+import polars as pl
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -99,3 +100,10 @@ def period_number(column: str, periods: Periods) -> Column:
     local = F.from_utc_timestamp(F.col(column), periods.timezone)
     seconds = F.unix_timestamp(local) - int(periods.origin.replace(tzinfo=dt.UTC).timestamp())
     return F.floor(seconds / int(periods.length.total_seconds())).cast("int")
+
+
+def period_expression(column: str, periods: Periods) -> pl.Expr:
+    """The same for a polars column of UTC timestamps."""
+    local = pl.col(column).dt.replace_time_zone("UTC").dt.convert_time_zone(periods.timezone).dt.replace_time_zone(None)
+    seconds = local.dt.epoch("s") - int(periods.origin.replace(tzinfo=dt.UTC).timestamp())
+    return seconds.floordiv(int(periods.length.total_seconds())).cast(pl.Int32)

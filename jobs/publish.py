@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from pathlib import Path
 
-from jobs import decide, facts, release_audits, releases, warehouse
+from jobs import decide, facts, release_audits, releases, score_tree, vectors, warehouse
 from jobs.cycle import Cycle
 from jobs.decide import utc
 from jobs.lake import sha256_json
@@ -27,7 +27,7 @@ def run(cycle: Cycle, audits: Path) -> releases.Release:
         names = [name for name in facts.FACTS if cycle.has(name)]
         files = {name: cycle.dataset(name).files for name in names}
 
-        warehouse.build(database, files, exclude=warehouse.EVIDENCE, variables={"top_n": cycle.contract.top_n})
+        warehouse.build(database, files, exclude=warehouse.EVIDENCE)
         marts = warehouse.marts(database)
         checked = release_audits.audit(database, release_audits.load_audits(audits), marts, state["run"]["release_id"])
         warehouse.export_marts(database, database.parent / "marts")
@@ -40,6 +40,8 @@ def run(cycle: Cycle, audits: Path) -> releases.Release:
             "datasets": json.dumps(state["datasets"], sort_keys=True),
         }
         release = releases.publish(cycle.warehouse, state["run"]["release_id"], manifest, checked)
+        score_tree.point(cycle.warehouse, cycle.contract.name, cycle.date, cycle.dataset("scores"))
+        vectors.publish(cycle)
         stage.rows = sum(cycle.dataset(name).rows for name in names)
     return release
 

@@ -138,9 +138,7 @@ def rollback(warehouse: Path, to: str | None = None) -> Release:
                     f"nothing to roll back to before {here.release_id} of {contract} (releases: {names})"
                 )
             to = older[-1].release_id
-        if to not in [release.release_id for release in found]:
-            raise ReleaseError(f"no release {to!r} (releases: {names})")
-        target = _get(warehouse, to)
+        target = named(warehouse, to)
         damage = _damage(target)
         if damage:
             raise ReleaseError(f"release {to} is damaged, the current one stays: {damage}")
@@ -152,6 +150,14 @@ def current(warehouse: Path) -> Release | None:
     """The release the pointer names; None before the first."""
     release_id = _pointed(warehouse)
     return _get(warehouse, release_id) if release_id else None
+
+
+def named(warehouse: Path, release_id: str) -> Release:
+    """The published release `release_id`; ReleaseError if there is none."""
+    found = {release.release_id: release for release in list_releases(warehouse)}
+    if release_id not in found:
+        raise ReleaseError(f"no release {release_id!r} (releases: {', '.join(found) or 'none'})")
+    return found[release_id]
 
 
 def list_releases(warehouse: Path) -> list[Release]:

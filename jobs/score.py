@@ -1,215 +1,252 @@
 """Job: a calibrated conversion rate for every entity and every candidate on offer to it in the scoring period.
 
 The model is the champion of the decision log, whatever tonight's candidates were; without one, or if its files are
-damaged, the hierarchical prior scores and every row says so. Nothing is committed unless the scores are complete.
+damaged, the hierarchical prior scores and every row says so. Scores are audited before anyone can see them: if an audit
+fails, the scores of the last good release stay, as stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
 
-from ffm_udf import scoring
 from ffm_udf.calibration import Calibrator
-from jobs import decision_log, encode, facts, models
-from jobs.calibrators import calibrator_id, serving_calibrator
+from jobs import (
+    block_scores,
+    decision_log,
+    facts,
+    models,
+    score_audits,
+    score_files,
+    serving,
+    shadow,
+    stale_scores,
+    vectors,
+)
+from jobs.block_scores import PARTS, Scored, ScoreError
+from jobs.calibrators import calibrator_id
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, LakeError, sha256_json
-from jobs.lineage import features
+from jobs.score_bands import ScoreBands, load_bands
+from jobs.serving import Serving
+
+CHALLENGER = "challenger"
 
 
-class ScoreError(RuntimeError):
-    """Scores that must not be seen; the message says what is wrong with how many of them."""
+@dataclass(frozen=True)
+class Served:
+    """What readers will see: the scores, the model behind them, the audits of every attempt (rows of the fact), and why
+    it is not the champion ("" if it is)."""
+
+    scored: Scored
+    model_id: str
+    calibrator_id: str
+    source: str  # model | stale | prior
+    requested_model_id: str | None
+    audits: list[dict[str, Any]]
+    reason: str
+
+    @property
+    def is_degraded(self) -> bool:
+        """Stale, or by the prior although there is a champion."""
+        return self.source == "stale" or (self.source == "prior" and self.requested_model_id is not None)
 
 
-def run(cycle: Cycle, spark: SparkSession) -> Dataset:
-    """Make the facts `scores`, `entities` and `candidates` of this cycle; returns `scores`."""
+def run(
+    cycle: Cycle,
+    spark: SparkSession,
+    bands: Path,
+    shadow_model: str | None = None,
+    stall_timeout: float = block_scores.STALL,
+) -> Dataset:
+    """Make the facts of scoring of this cycle; returns the one row that says what is served, the fact `scoring`.
+
+    `bands`: the file scores.yml. `shadow_model`: id of a model, or `challenger`, that scores too and is not served.
+    """
+    limits = load_bands(bands)
     with cycle.stage("score") as stage:
-        model_id, source = serving_model(cycle)
-        cycle.remember({}, run={"serving_model_id": model_id, "score_source": source})
-        people, offers = cycle.dataset("entity_list"), cycle.dataset("offer_list")
-        inputs = {"entities": people.content, "candidates": offers.content}
-        lists = {
-            "entities": lambda out: _write_one(entity_rows(cycle, spark), "entities", out),
-            "candidates": lambda out: _write_one(candidate_rows(cycle, spark), "candidates", out),
-        }
-        for name, write in lists.items():
-            cycle.make(name, __name__, inputs, cycle.contract.part("entity", "candidate", "match"), write)
-        inputs |= encode.contents(cycle)
-        params = {
-            "model": model_id,
-            "source": source,
-            "date": cycle.date,
-            "scoring_period": cycle.periods.scoring,
-            "contract": features(cycle.contract),
-            "calibrator": calibrator_of(cycle, model_id, source),
-        }
-        scores, reused = cycle.make(
-            "scores", __name__, inputs, params, lambda out: _write_scores(cycle, spark, model_id, source, out)
-        )
-        stage.made(scores, reused)
-        entities = cycle.dataset("entities").table()
-        idle = pc.sum(pc.equal(entities["candidates"], 0)).as_py() or 0
-        note = f"; {idle:,} of them have nothing on offer" if idle else ""
-        cycle.progress.note(f"{entities.num_rows:,} entities by {model_id} ({source}){note}")
-    return scores
+        served = serve(cycle, spark, limits, stall_timeout)
+        other = _shadow_id(cycle, shadow_model)
+        compared = _shadowed(cycle, spark, served, other, stall_timeout) if other else []
+        _make_fact(cycle, "score_audits", served.audits)
+        _make_fact(cycle, "shadow_comparison", compared)
+        row = _scoring(cycle, served, other if compared else None)
+        found = _make_fact(cycle, "scoring", [row])
+        cycle.remember({}, run={"serving_model_id": served.model_id, "score_source": served.source})
+        stage.made(served.scored.datasets["scores"], served.scored.reused)
+        _tell(cycle, row)
+    return found
 
 
-def serving_model(cycle: Cycle) -> tuple[str, str]:
-    """Id of the model that serves this cycle and where its scores come from (model | prior)."""
-    champion = decision_log.champion(cycle.warehouse, cycle.contract.name, cycle.date)
-    if champion:
-        try:
-            check_champion(cycle, champion)
-            return champion, "model"
-        except (OSError, ValueError, LakeError) as error:
-            cycle.progress.note(f"champion {champion} cannot be used ({error}): the prior scores tonight")
-    rows = cycle.dataset("models").table().to_pylist()
-    return next(row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate"), "prior"
+def is_degraded(scoring: Dataset) -> bool:
+    """Whether the fact `scoring` says that something else is served than should be."""
+    return scoring.table()["is_degraded"][0].as_py()
 
 
-def check_champion(cycle: Cycle, model_id: str) -> None:
-    """Raise OSError, ValueError or LakeError if the champion's files, vocabulary or fields do not fit this cycle."""
-    scoring.opened(str(models.model_folder(cycle.warehouse, model_id).resolve()))
-    trained = models.read_card(cycle.warehouse, model_id)["lineage"]
-    cycle.lake.get("vocabulary", trained["vocabulary"]["key"])
-    if trained["features_sha"] != sha256_json(features(cycle.contract)):
-        raise ValueError("the contract's fields are not those it was trained on")
-
-
-def calibrator_of(cycle: Cycle, model_id: str, source: str) -> dict[str, float]:
-    """A champion brings the calibrator it was published with; the prior gets tonight's."""
-    if source == "model":
-        return models.read_card(cycle.warehouse, model_id)["calibrator"]
-    return serving_calibrator(cycle, model_id)
-
-
-def pairs(cycle: Cycle, spark: SparkSession) -> DataFrame:
-    """Every entity × every candidate of its match, with the columns that the contract's fields need."""
-    contract = cycle.contract
-    people = spark.read.parquet(*cycle.dataset("entity_list").files)
-    offers = spark.read.parquet(*cycle.dataset("offer_list").files)
-    by_entity = {c for rule in contract.fields if rule.side == "entity" for c in rule.columns} | set(contract.entity)
-    needed = {c for rule in contract.fields for c in rule.columns} | set(contract.candidate)
-    left = sorted(by_entity - set(contract.match))
-    right = sorted(needed - by_entity - set(contract.match))
-    for name, table, columns in (("entities", people, left), ("candidates", offers, right)):
-        missing = [c for c in (*columns, *contract.match) if c not in table.columns]
-        if missing:
-            raise ScoreError(f"source.{name} must have the columns {', '.join(missing)}, which fields need for scoring")
-    people, offers = people.select(*left, *contract.match), offers.select(*right, *contract.match)
-    joined = people.join(offers, on=list(contract.match), how="inner") if contract.match else people.crossJoin(offers)
-    return joined.withColumn("period_no", F.lit(cycle.periods.scoring))
-
-
-def entity_rows(cycle: Cycle, spark: SparkSession) -> DataFrame:
-    """The fact `entities`: who must be scored and on how many candidates."""
-    contract = cycle.contract
-    people = spark.read.parquet(*cycle.dataset("entity_list").files).select(
-        *encode.keys(contract, ("entity_id", "match_id"))
-    )
-    per_match = candidate_rows(cycle, spark).groupBy("match_id").agg(F.count("*").alias("candidates"))
-    found = people.join(per_match, on="match_id", how="left").fillna(0, subset=["candidates"])
-    return found.select("entity_id", "match_id", "candidates")
-
-
-def candidate_rows(cycle: Cycle, spark: SparkSession) -> DataFrame:
-    """The fact `candidates`: what is on offer where, with a label for people."""
-    contract = cycle.contract
-    offers = spark.read.parquet(*cycle.dataset("offer_list").files)
-    label = F.concat_ws(" · ", *(F.col(c).cast("string") for c in reversed(contract.candidate))).alias("label")
-    match = [c for c in contract.match if c in offers.columns]
-    return offers.select(
-        F.concat_ws("|", *contract.candidate).alias("candidate_id"), F.concat_ws("|", *match).alias("match_id"), label
-    ).distinct()
-
-
-def _write_one(rows: DataFrame, name: str, out: Path) -> None:
-    """A small fact in one sorted file of its declared schema."""
-    columns = facts.FACTS[name].names
-    rows.select(*columns).coalesce(1).sortWithinPartitions(*columns).write.mode("append").parquet(str(out))
-
-
-def _write_scores(cycle: Cycle, spark: SparkSession, model_id: str, source: str, out: Path) -> None:
-    contract = cycle.contract
-    folder = str(models.model_folder(cycle.warehouse, model_id).resolve())
-    card = models.read_card(cycle.warehouse, model_id)
-    # The model's own vocabulary and base rate: those of the night it was trained.
-    vocabulary = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"]).table()
-    tables = encode.events(cycle, spark)
-    keep = encode.keys(contract)
-    values = encode.values(pairs(cycle, spark), contract, cycle.periods, tables, card["lineage"]["base_rate"], keep)
-    coded = encode.encoded(values, vocabulary)
-    calibrator = calibrator_of(cycle, model_id, source)
-    scored = _scored(coded, folder, vocabulary, Calibrator(**calibrator))
-    order = [F.desc("raw_score"), "candidate_id", "entity_id"]
-    ranked = scored.withColumn(
-        "rank_in_entity", F.row_number().over(Window.partitionBy("entity_id").orderBy(*order)).cast("int")
-    ).withColumn(
-        "rank_in_candidate", F.row_number().over(Window.partitionBy("candidate_id").orderBy(*order)).cast("int")
-    )
-    constants = {
-        "model_id": F.lit(model_id),
-        "calibrator_id": F.lit(calibrator_id(calibrator)),
-        "score_date": F.lit(cycle.date),
-        "data_through": F.lit(cycle.periods.data_through),
-        "source": F.lit(source),
+def make_lists(cycle: Cycle, inputs: Dataset) -> None:
+    """Make the facts `entities` and `candidates`, who is scored on what, from the score_inputs."""
+    root = inputs.folder / inputs.manifest["run"]
+    queries = {
+        "entities": """
+            select entity_id, match_id, coalesce(n, 0) as candidates
+            from entities
+            left join (select match_id, count(*) as n from candidates group by match_id) using (match_id)
+        """,
+        "candidates": "select candidate_id, match_id, label from candidates",
     }
-    for name, column in constants.items():
-        ranked = ranked.withColumn(name, column)
-    wanted = ranked.select(*facts.FACTS["scores"].names)
-    wanted.repartition(encode.FILES, "entity_id").sortWithinPartitions("entity_id", "rank_in_entity").write.mode(
-        "append"
-    ).parquet(str(out))
-    check(spark.read.parquet(str(out)), spark.read.parquet(*cycle.dataset("entities").files))
+    for name, query in queries.items():
+
+        def write(out: Path, query: str = query) -> None:
+            with score_files.connection() as db:
+                for view, pattern in (("entities", "block=*/entities"), ("candidates", "candidates")):
+                    files = [str(file) for file in sorted(root.glob(f"{pattern}/*.parquet"))]
+                    db.execute(f"create view {view} as from {score_files.scan(files)}")
+                target = score_files.quoted(str(out / "part-00000.parquet"))
+                db.execute(f"copy ({query} order by all) to {target} (format parquet)")
+
+        cycle.make(name, __name__, {"score_inputs": inputs.content}, None, write)
 
 
-def _scored(coded: DataFrame, folder: str, vocabulary: pa.Table, calibrator: Calibrator) -> DataFrame:
-    """Keys, p, raw_score and oov_share of encoded pairs."""
-    features = [name for name in coded.columns if name.startswith("f_")]
-    unknown = np.array([row["feature_id"] for row in vocabulary.to_pylist() if row["value"] is None], np.int32)
+def serve(cycle: Cycle, spark: SparkSession, limits: ScoreBands, stall_timeout: float) -> Served:
+    """Score with the champion and audit; if an audit fails, the last good scores stay, or the prior scores if there are
+    none. What is served is remembered in the cycle. Raises ScoreError if there is nothing that may be seen."""
+    last = stale_scores.last_good(cycle)
+    chosen, rows, reasons = serving.champion_or_prior(cycle), [], []
+    champion = chosen.requested_model_id
+    for attempt in (1, 2):
+        reasons += [chosen.reason] if chosen.reason else []
+        with block_scores.warmed_up(cycle, spark, chosen):
+            inputs = block_scores.inputs_of(cycle, spark, chosen)
+        make_lists(cycle, inputs)
+        scored = block_scores.score(cycle, spark, chosen, inputs, stall_timeout)
+        audits = _audit(cycle, chosen, scored, last, limits)
+        rows += [audit.row(attempt, chosen.model_id, chosen.source) for audit in audits]
+        failed = score_audits.failed(audits)
+        if not failed:
+            cycle.remember({name: dataset.key for name, dataset in scored.datasets.items()})
+            vectors.make(cycle, spark, chosen, inputs, stall_timeout)
+            used = calibrator_id(chosen.calibrator)
+            return Served(scored, chosen.model_id, used, chosen.source, champion, rows, "; ".join(reasons))
+        more = f" and {len(failed) - 1} more audits" if len(failed) > 1 else ""
+        reasons.append(f"the scores of {chosen.model_id} failed {failed[0].sentence}{more}")
+        cycle.progress.note(reasons[-1])
+        if last is not None:
+            return _stale(cycle, last, champion, rows, "; ".join(reasons))
+        if chosen.source == "prior":
+            break
+        chosen = serving.prior(cycle, champion, "")
+    raise ScoreError(f"no scores may be seen: {'; '.join(reasons)}; and no earlier release has scores to serve")
 
-    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        model = scoring.opened(folder)
-        for batch in batches:
-            X = np.column_stack([batch.column(name).to_numpy() for name in features])
-            logits = model.score(X)[0]
-            share = (unknown[None, :] == X).mean(axis=1)
-            columns = [batch.column(name) for name in encode.KEYS]
-            columns += [pa.array(calibrator(logits)), pa.array(logits.astype(np.float64)), pa.array(share)]
-            yield pa.RecordBatch.from_arrays(columns, names=[*encode.KEYS, "p", "raw_score", "oov_share"])
 
-    schema = ", ".join(f"{key} string" for key in encode.KEYS) + ", p double, raw_score double, oov_share double"
-    return coded.mapInArrow(score, schema)
+def _stale(
+    cycle: Cycle, last: stale_scores.StaleSource, champion: str | None, rows: list[dict[str, Any]], reason: str
+) -> Served:
+    stale_scores.serve_stale(cycle, last, reason)
+    scored = Scored({name: cycle.dataset(name) for name in PARTS}, False)
+    old = last.scoring
+    return Served(scored, old["model_id"], old["calibrator_id"], "stale", champion, rows, reason)
 
 
-def check(scores: DataFrame, entities: DataFrame) -> None:
-    """Raise ScoreError unless every entity has all its candidates once and every p is a probability between 0 and 1."""
-    [sums] = scores.agg(
-        F.count("*").alias("rows"),
-        F.countDistinct("entity_id", "candidate_id", "match_id").alias("pairs"),
-        F.count_if(F.isnan("p") | F.col("p").isNull() | F.isnan("raw_score")).alias("nan"),
-        F.count_if((F.col("p") <= 0) | (F.col("p") >= 1)).alias("outside"),
-    ).collect()
-    per_entity = scores.groupBy("entity_id").agg(F.count("*").alias("scored"))
-    short = entities.join(per_entity, on="entity_id", how="left").where(
-        F.coalesce("scored", F.lit(0)) != F.col("candidates")
+def _audit(
+    cycle: Cycle, chosen: Serving, scored: Scored, last: stale_scores.StaleSource | None, limits: ScoreBands
+) -> list[score_audits.ScoreAudit]:
+    files = score_audits.ScoredFiles(
+        scored.datasets["scores"].files, chosen.model_id, chosen.source, Calibrator(**chosen.calibrator)
     )
-    faults = {
-        "entities without all their candidates": short.count(),
-        "pairs scored twice": sums["rows"] - sums["pairs"],
-        "scores that are not a number": sums["nan"],
-        "scores outside 0 < p < 1": sums["outside"],
+    reference = last.reference(cycle) if last else None
+    return score_audits.audit(files, score_audits.expected(cycle), reference, limits)
+
+
+def _shadow_id(cycle: Cycle, asked: str | None) -> str | None:
+    """The model that `--shadow` names; `challenger`: that of the last decision, ScoreError if there is none."""
+    if asked != CHALLENGER:
+        return asked
+    for entry in reversed(decision_log.entries(cycle.warehouse)):
+        if entry.kind == "decision" and entry.payload["contract"] == cycle.contract.name:
+            return entry.payload["model_id"]
+    raise ScoreError(f"--shadow {CHALLENGER}: no model of {cycle.contract.name} was ever judged")
+
+
+def _shadowed(
+    cycle: Cycle, spark: SparkSession, served: Served, other: str, stall_timeout: float
+) -> list[dict[str, Any]]:
+    """Score with the shadow as well and keep its scores; what differs, nothing if stale scores are served."""
+    if served.source == "stale":
+        cycle.progress.note(f"{other} was not scored in the shadow: what is served is stale")
+        return []
+    try:
+        chosen = serving.checked(cycle, other, served.requested_model_id)
+    except (OSError, ValueError, LakeError) as error:
+        raise ScoreError(f"--shadow {other} cannot be used: {error}") from None
+    own_inputs = cycle.dataset("score_inputs").key
+    inputs = block_scores.inputs_of(cycle, spark, chosen)
+    scores = block_scores.score(cycle, spark, chosen, inputs, stall_timeout).datasets["scores"]
+    cycle.remember({"score_inputs": own_inputs})  # the shadow's are not what the cycle stands on
+    cycle.make(
+        "shadow_scores", __name__, {"scores": scores.content}, other,
+        lambda out: block_scores.link_files(scores.files, out))  # fmt: skip
+    return shadow.compare(
+        served.scored.datasets["scores"].files, scores.files, served.model_id, other, cycle.contract.top_n
+    )
+
+
+def _scoring(cycle: Cycle, served: Served, shadow_model_id: str | None) -> dict[str, Any]:
+    """The row of the fact `scoring`."""
+    blocks, first = served.scored.blocks, served.scored.first_row
+    by_worker: Counter[str] = Counter()
+    for block in blocks:
+        by_worker[block["worker"]] += block["wall_s"]
+    walls = [block["wall_s"] for block in blocks if block["pairs"]]
+    algorithm = models.read_card(cycle.warehouse, served.model_id)["algorithm"]
+    return {
+        "model_id": served.model_id,
+        "calibrator_id": served.calibrator_id,
+        "source": served.source,
+        "reason": served.reason,
+        "requested_model_id": served.requested_model_id,
+        "is_degraded": served.is_degraded,
+        **{name: first[name] for name in ("score_date", "scored_at", "data_through")},
+        "engine": "all_pairs" if algorithm == "ffm" else "rows",
+        "entities": sum(block["entities"] for block in blocks),
+        "candidates": served.scored.datasets["score_candidates"].rows,
+        "pairs": sum(block["pairs"] for block in blocks),
+        "blocks": len(blocks),
+        # A worker scores one block after the other: the busiest one took as long as the job.
+        "wall_s": max(by_worker.values()),
+        "cpu_s": sum(block["cpu_s"] for block in blocks),
+        "peak_rss_mib": max(block["peak_rss_mib"] for block in blocks),
+        "skew": max(walls) / statistics.median(walls),
+        "scores_sha256": served.scored.sha256,
+        "shadow_model_id": shadow_model_id,
     }
-    found = [f"{count:,} {what}" for what, count in faults.items() if count]
-    if found or not sums["rows"]:
-        raise ScoreError("scores must be complete probabilities, got " + (", ".join(found) or "no scores at all"))
+
+
+def _make_fact(cycle: Cycle, name: str, rows: list[dict[str, Any]]) -> Dataset:
+    found, _ = cycle.make(
+        name,
+        __name__,
+        {"rows": sha256_json(rows)},
+        None,
+        lambda out: pq.write_table(facts.table(name, rows), out / "part-0.parquet"),
+    )
+    return found
+
+
+def _tell(cycle: Cycle, row: dict[str, Any]) -> None:
+    idle = pc.sum(pc.equal(cycle.dataset("entities").table()["candidates"], 0)).as_py() or 0
+    note = f"; {idle:,} entities have nothing on offer" if idle else ""
+    rate = row["pairs"] / max(row["cpu_s"], 1e-9)
+    cycle.progress.note(
+        f"{row['pairs']:,} pairs of {row['entities']:,} entities by {row['model_id']} ({row['source']}), "
+        f"{rate:,.0f} per CPU second{note}"
+    )
 
 
 if __name__ == "__main__":

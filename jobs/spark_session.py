@@ -44,6 +44,8 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
         # Rows keep their order when one task writes several partition folders, and are not sorted once more.
         "spark.sql.maxConcurrentOutputFileWriters": "16",
         "spark.python.worker.reuse": "true",
+        # Tasks fill the cores by themselves: a matrix multiply that takes them all as well would only wait for others.
+        **{f"spark.executorEnv.{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "MKL", "OMP", "NUMBA")},
     }
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit, which brings master and driver
         builder = builder.master("local[*,2]")  # a task whose Python worker was killed gets a second try

@@ -1,7 +1,7 @@
 """Small, internally consistent facts: what the jobs would write for a tiny night, made from arithmetic alone.
 
 Tests of everything behind the facts (dbt, dashboard) start here. What training and evaluation write, in the flavours of
-a nightly and of a sweep, is in tests/fake_training.py.
+a nightly and of a sweep, is in tests/fake_training.py; what scoring writes, in tests/fake_scores.py.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import datetime as dt
 import math
 from pathlib import Path
 
+import fake_scores
 import numpy as np
 import pyarrow.parquet as pq
+from fake_scores import DATA_THROUGH
 from fake_training import CYCLE, NIGHTLY, SPLITS, Flavour, Rows, evaluation
 from fake_training import period as _period
 
 from jobs import facts
 
-DATA_THROUGH = dt.datetime(2017, 12, 25)
 STARTED = dt.datetime(2026, 11, 21, 2, 0)
 FIELDS = {"brand": 0.0, "history": 0.6, "store": 0.1}  # how far the last period is pushed, on the normal scale
 
@@ -75,37 +76,8 @@ def value(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
 def night(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
     """Facts of the second half of the night: scores, drift, decisions, run and release."""
     k = flavour.verdict_k
-    return _scores(k) | {"drift_bins": _drift_bins()} | _decisions(k) | _run(k)
-
-
-def _scores(k: int) -> dict[str, Rows]:
-    households = {f"h{i:02d}": f"store-{i % 2}" for i in range(30)}
-    on_offer = {"store-0": [f"family-{j:02d}" for j in range(15)], "store-1": [f"family-{j:02d}" for j in range(5, 20)]}
-    rng = np.random.default_rng(11)
-    rows: Rows = []
-    for entity, store in households.items():
-        for candidate in on_offer[store]:
-            p = float(1 / (1 + np.exp(-rng.normal(-3, 1))))
-            rows.append(
-                {"entity_id": entity, "candidate_id": candidate, "match_id": store, "p": p}
-                | {"raw_score": math.log(p / (1 - p)), "oov_share": 0.0, "model_id": f"refit-ffm-k{k}"}
-                | {"calibrator_id": "platt-1", "score_date": CYCLE, "data_through": DATA_THROUGH, "source": "model"}
-            )
-    for key, rank in (("entity_id", "rank_in_entity"), ("candidate_id", "rank_in_candidate")):
-        places: dict[str, int] = {}
-        for row in sorted(rows, key=lambda row: -row["p"]):
-            places[row[key]] = places.get(row[key], 0) + 1
-            row[rank] = places[row[key]]
-    offered = [
-        {"candidate_id": candidate, "match_id": store, "label": candidate.replace("-", " ")}
-        for store, candidates in on_offer.items()
-        for candidate in candidates
-    ]
-    entities = [
-        {"entity_id": entity, "match_id": store, "candidates": len(on_offer[store])}
-        for entity, store in households.items()
-    ]
-    return {"scores": rows, "candidates": offered, "entities": entities}
+    scored = fake_scores.night(f"refit-ffm-k{k}", flavour.has_shadow)
+    return scored | {"drift_bins": _drift_bins()} | _decisions(k) | _run(k)
 
 
 def _drift_bins() -> Rows:
@@ -181,7 +153,29 @@ def _run(k: int) -> dict[str, Rows]:
 
 def evidence(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
     """Facts that exist before the decision."""
-    return labels_and_rates() | evaluation(flavour) | value(flavour)
+    measured = staleness(f"ffm-k{flavour.verdict_k}") if flavour.has_staleness else []
+    return labels_and_rates() | evaluation(flavour) | value(flavour) | {"staleness_cost": measured}
+
+
+def staleness(model_id: str) -> Rows:
+    """Fact of `staleness`: every week of age loses 1 % of logloss, surely, and from the second on conversions, too."""
+    about = {"model_id": model_id, "period_days": 7, "n": 3_600, "conversions": 300, "budget_top_n": 20}
+    about |= {"contacted": 120, "test_from": _period(SPLITS["test"]), "test_through": _period(1)}
+    found = []
+    for lag in range(4):
+        worse, missed, sure = 0.01 * lag, 2 * lag, 0.0 if lag == 0 else 1.0
+        found.append(
+            {"lag": lag, "is_reference": lag == 0, "sum_p": 300.0 - 3 * lag, "sum_logloss": 900 * (1 + worse)}
+            | {"delta_logloss": 0.25 * worse, "delta_lo": 0.2 * worse, "delta_hi": 0.3 * worse}
+            | {"delta_relative": worse, "delta_relative_lo": 0.8 * worse, "delta_relative_hi": 1.2 * worse}
+            | {"calibration_ratio_lo": 0.9 - 0.01 * lag, "calibration_ratio_hi": 1.1 - 0.01 * lag}
+            | {"captured": 100 - missed, "captured_delta": -float(missed)}
+            | {"captured_delta_lo": -missed - 3 * sure, "captured_delta_hi": -missed + 3 * sure}
+            | {"captured_relative": -missed / 100, "captured_relative_lo": (-missed - 3 * sure) / 100}
+            | {"captured_relative_hi": (-missed + 3 * sure) / 100, "n_periods": SPLITS["test"]}
+            | about
+        )
+    return found
 
 
 def write(folder: Path, rows: dict[str, Rows]) -> dict[str, str]:

@@ -54,6 +54,8 @@ class Flavour:
     mixed_k: int | None = None
     openings: int = 0
     has_levers: bool = False
+    has_shadow: bool = False
+    has_staleness: bool = False
 
     @property
     def ks(self) -> tuple[int, ...]:
@@ -77,6 +79,8 @@ SWEEP = Flavour(
     mixed_k=32,
     openings=3,
     has_levers=True,
+    has_shadow=True,
+    has_staleness=True,
 )
 
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from jobs.exit_codes import DEGRADED
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv-airflow" / "bin"
 DAGS = ROOT / "airflow_dags"
 TRAINING = ["ingest", "encode", "train", "evaluate", "warehouse", "decide"]
 SCORING = ["ingest", "score", "monitor", "publish"]
+LAST = "served_fresh"
 
 pytestmark = pytest.mark.slow
 
@@ -100,16 +103,18 @@ def scheduler(airflow: Callable[..., str]) -> Callable[..., str]:
 
 
 class Night:
-    """A folder in place of the checkout, whose `fieldmart` writes down its call and fails at one step."""
+    """A folder in place of the checkout, whose `fieldmart` notes its call and ends some steps with another code."""
 
     def __init__(self, folder: Path, scheduler: Callable[..., str]) -> None:
         self.folder, self.scheduler = folder, scheduler
         self.called = folder / "called.txt"
 
-    def run(self, dag: str, conf: dict[str, str], fails: str = "nothing") -> dict[str, Any]:
+    def run(self, dag: str, conf: dict[str, str], fails: str = "-", code: int = 1) -> dict[str, Any]:
+        """Run a DAG in which the steps of the shell pattern `fails` end with `code`."""
         program = self.folder / ".venv" / "bin" / "fieldmart"
         program.parent.mkdir(parents=True)
-        program.write_text(f'#!/bin/sh\necho "$@, $FIELDMART_TODAY" >> "{self.called}"\n[ "$1" != {fails} ]\n')
+        log = f'echo "$@, $FIELDMART_TODAY" >> "{self.called}"'
+        program.write_text(f'#!/bin/sh\n{log}\necho "a line of $1"\ncase $1 in {fails}) exit {code};; esac\n')
         program.chmod(0o755)
         told = {"FIELDMART_HOME": str(self.folder), "FIELDMART_WAREHOUSE": "/data/warehouse"}
         return json.loads(
@@ -135,7 +140,7 @@ def test_training_and_scoring_are_dags_of_their_own(seen):
     ends = [["start_score", 2, ["decide"]], ["trained", 2, ["decide"]]]
     for name in ("fieldmart_train", "fieldmart_sweep"):
         assert seen["dags"][name]["tasks"] == chained(TRAINING) + ends
-    assert seen["dags"]["fieldmart_score"]["tasks"] == chained(SCORING)
+    assert seen["dags"]["fieldmart_score"]["tasks"] == [*chained(SCORING), [LAST, 0, ["publish"]]]
     for dag in seen["dags"].values():
         assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
 
@@ -152,7 +157,7 @@ def test_every_day_has_one_training_and_a_time_for_scores(seen):
 def test_the_dags_run_the_commands_of_their_tasks_and_the_sweep_differs_in_one_option(seen):
     commands = {name: dag["commands"] for name, dag in seen["dags"].items()}
     assert commands["fieldmart_train"] == [f".venv/bin/fieldmart {step}" for step in TRAINING]
-    assert commands["fieldmart_score"] == [f".venv/bin/fieldmart {step}" for step in SCORING]
+    assert commands["fieldmart_score"] == [*(f".venv/bin/fieldmart {step}" for step in SCORING), "exit "]
     sweep = [command.replace("train", "train --sweep") for command in commands["fieldmart_train"]]
     assert commands["fieldmart_sweep"] == sweep
 
@@ -184,3 +189,18 @@ def test_scoring_needs_nothing_of_a_training(night: Night):
     found = night.run("fieldmart_score", {"date": "2017-12-18", "today": "2026-11-20"})
     assert night.calls() == [f"{step} --date 2017-12-18 --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
     assert (found["state"], found["started"]) == ("success", [])
+
+
+@pytest.mark.parametrize("steps", ["score|publish", "score"])
+def test_degraded_scores_are_published_and_the_run_counts_as_failed(night: Night, steps: str):
+    found = night.run("fieldmart_score", {"today": "2026-11-20"}, fails=steps, code=DEGRADED)
+    assert night.calls() == [f"{step} --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
+    assert found["states"] == dict.fromkeys(SCORING, "success") | {LAST: "failed"}
+    assert found["state"] == "failed"
+
+
+def test_scores_that_failed_are_not_published(night: Night):
+    found = night.run("fieldmart_score", {"today": "2026-11-20"}, fails="score")
+    assert [call.split()[0] for call in night.calls()] == ["ingest", "score"]
+    assert (found["states"]["score"], found["states"]["publish"]) == ("failed", "upstream_failed")
+    assert (found["states"][LAST], found["state"]) == ("upstream_failed", "failed")

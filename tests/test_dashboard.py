@@ -8,7 +8,6 @@ import json
 import re
 from pathlib import Path
 
-import duckdb
 import fake_facts
 import fake_release
 import pandas as pd
@@ -16,12 +15,11 @@ import plotly.graph_objects as go
 import pytest
 from fake_release import FakeRelease
 from fake_training import NIGHTLY, SWEEP, evaluation
-from streamlit.testing.v1 import AppTest
+from shown_page import answer, copy_with, opened, sentence, texts
 
 from dashboard import figures, look, queries, screenshots
 
 ROOT = Path(__file__).resolve().parent.parent
-APP = ROOT / "dashboard" / "streamlit_app.py"
 PAGES = screenshots.page_names()
 # The sentence in the box of a page, where it is that of its first section.
 SENTENCE = {"training": "training_curve"}
@@ -46,38 +44,6 @@ def mart(release: FakeRelease) -> str:
 @pytest.fixture(scope="session")
 def swept(sweep: FakeRelease) -> str:
     return str(sweep.database)
-
-
-def opened(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
-    """The page as it stands after its script has run."""
-    monkeypatch.setenv("FIELDMART_WAREHOUSE", str(root))
-    app = AppTest.from_file(str(APP), default_timeout=120).run()
-    app = app.switch_page(f"app_pages/{page}.py").run()
-    assert not app.exception
-    return app
-
-
-def texts(app: AppTest) -> list[str]:
-    """The sentences in boxes, whatever their colour."""
-    return [box.value for kind in (app.info, app.success, app.warning, app.error) for box in kind]
-
-
-def answer(mart: str, sql: str) -> tuple:
-    with duckdb.connect(mart, read_only=True) as connection:
-        row = connection.execute(sql).fetchone()
-    assert row is not None
-    return row
-
-
-def copy_with(release: FakeRelease, folder: Path, statement: str) -> Path:
-    """A warehouse whose release is that of `release` after `statement`."""
-    target = folder / "releases" / "changed"
-    target.mkdir(parents=True)
-    (target / "mart.duckdb").write_bytes(release.database.read_bytes())
-    with duckdb.connect(str(target / "mart.duckdb")) as connection:
-        connection.execute(statement)
-    (folder / "current.json").write_text(json.dumps({"release_id": "changed", "path": "releases/changed"}))
-    return folder
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -116,11 +82,11 @@ def test_levers_that_were_not_pulled_say_what_to_run(release: FakeRelease, monke
     ]
 
 
-@pytest.mark.parametrize("table", ["fct_lever_gain", "fct_test_openings"])
+@pytest.mark.parametrize("table", ["fct_lever_gain", "fct_test_openings", "fct_score_audits", "fct_shadow"])
 def test_a_mart_that_may_be_empty_may_not_be_missing(
     table: str, release: FakeRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = {"fct_lever_gain": "levers", "fct_test_openings": "accuracy_cost"}[table]
+    page = {"fct_lever_gain": "levers", "fct_test_openings": "accuracy_cost"}.get(table, "scores")
     root = copy_with(release, tmp_path, f"drop table {table}")
     found = texts(opened(page, root, monkeypatch))
     assert any(text.startswith(f"This release has no mart `{table}`, or an older form of it.") for text in found)
@@ -140,6 +106,10 @@ def test_no_release_gives_a_sentence_that_says_what_to_run(
     ("page", "table"),
     [
         ("decision", "fct_decision_rules"),
+        ("scores", "fct_scoring"),
+        ("scores", "fct_entity_scores"),
+        ("scores", "fct_score_stages"),
+        ("scores", "fct_score_blocks"),
         ("accuracy_cost", "fct_accuracy_cost_by_k"),
         ("accuracy_cost", "fct_seed_metrics"),
         ("accuracy_cost", "fct_baselines"),
@@ -213,10 +183,6 @@ def test_release_says_how_old_it_is(mart: str, later: dt.timedelta, age: str) ->
 
 
 # ---- sentences: the numbers in them, computed once more from the facts ----
-
-
-def sentence(mart: str, page: str) -> str:
-    return queries.finding(mart, page)
 
 
 def test_sentence_on_k_says_which_one_and_at_what_price(mart: str) -> None:
@@ -458,11 +424,15 @@ def test_every_figure_titles_its_axes(mart: str, swept: str) -> None:
         figures.score_drift(queries.score_drift(mart)),
         figures.label_maturity(queries.label_maturity(mart)),
         figures.value_by_period(queries.value_by_period(mart)),
+        figures.shadow(queries.shadow(swept)),
     ]
     assert all(titled(figure) for figure in drawn)
     # names stand on the y axis
     assert all(axis.title.text for axis in figures.training_cost(queries.training_cost(mart)).select_xaxes())
-    for figure in (figures.baselines(queries.baselines(swept)), figures.lever_gain(queries.lever_gain(swept))):
+    named = [figures.baselines(queries.baselines(swept)), figures.lever_gain(queries.lever_gain(swept))]
+    named += [figures.score_audits(queries.score_audits(mart)), figures.score_stages(queries.score_stages(mart))]
+    named += [figures.entity_scores(queries.entity_scores(mart, "h00"))]
+    for figure in named:
         assert all(axis.title.text for axis in figure.select_xaxes())
     assert all(axis.title.text for axis in figures.training_curve(queries.training_curve(mart)).select_xaxes())
 

@@ -12,6 +12,8 @@ from typing import Any
 import duckdb
 import fake_facts
 import fake_release
+import fake_scores
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -71,7 +73,7 @@ def test_sources_are_the_declared_facts() -> None:
 
 def test_staging_has_every_column_of_its_fact_with_its_type(database: Path) -> None:
     kinds = {pa.string(): "VARCHAR", pa.float64(): "DOUBLE", pa.int64(): "BIGINT", pa.int32(): "INTEGER"}
-    kinds |= {pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.timestamp("us"): "TIMESTAMP"}
+    kinds |= {pa.float32(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.date32(): "DATE", pa.timestamp("us"): "TIMESTAMP"}
     for fact, schema in FACTS.items():
         described = query(database, f"describe staging.stg_fieldmart__{fact}")
         expected = [(RENAMED.get(field.name, field.name), kinds[field.type]) for field in schema]
@@ -215,3 +217,84 @@ def test_overfitting_is_said_of_the_k_that_does(database: Path, sweep: Path) -> 
     kept = query(sweep, "select count(*), min(best_epoch), max(best_epoch) from fct_training_curve where is_best_epoch")
     curves = len({row["model_id"] for row in fake_facts.evaluation(SWEEP)["training_curve"]})
     assert kept == [(curves, 3, 3)]
+
+
+# ---- scores ----
+
+
+def test_entities_and_candidates_have_the_means_of_all_their_scores(database: Path) -> None:
+    scored = fake_facts.night()["scores"]
+    for mart, key, count in (
+        ("dim_entity", "entity_id", "candidates_scored"),
+        ("dim_candidate", "candidate_id", "entities_scored"),
+    ):
+        p: dict[str, list[float]] = {}
+        for row in scored:
+            p.setdefault(row[key], []).append(row["p"])
+        found = query(database, f"select {key}, {count}, mean_p, max_p from {mart}")
+        assert {row[0] for row in found} == set(p)
+        for name, n, mean, highest in found:
+            assert (n, highest) == (len(p[name]), max(p[name]))
+            assert mean == pytest.approx(statistics.fmean(p[name]), rel=1e-12)
+
+
+def test_the_best_of_both_sides_are_kept_and_no_other(database: Path) -> None:
+    scored = fake_facts.night()["scores"]
+    best: dict[str, set[tuple[str, str]]] = {}
+    for key, flag in (("entity_id", "is_top_for_entity"), ("candidate_id", "is_top_for_candidate")):
+        best[flag] = set()
+        for name in {row[key] for row in scored}:
+            mine = sorted((row for row in scored if row[key] == name), key=lambda row: -row["raw_score"])
+            best[flag] |= {(row["entity_id"], row["candidate_id"]) for row in mine[: fake_scores.TOP_N]}
+        found = query(database, f"select entity_id, candidate_id from fct_entity_scores where {flag}")
+        assert set(found) == best[flag]
+        assert len(found) == len(best[flag])
+    [(rows,)] = query(database, "select count(*) from fct_entity_scores")
+    assert rows == len(set.union(*best.values()))
+    assert len(best["is_top_for_entity"]) < rows < len(scored)
+
+
+def test_confidence_follows_from_the_share_of_unknown_fields(database: Path) -> None:
+    found = query(database, "select confidence_band, min(oov_share), max(oov_share) from fct_entity_scores group by 1")
+    # 0, 1, 4 and 7 fields of 20, in single precision
+    shares = {band: (float(np.float32(low)), float(np.float32(high))) for band, low, high in found}
+    expected = {"high": (0.0, 0.05), "medium": (0.2, 0.2), "low": (0.35, 0.35)}
+    assert shares == {band: tuple(float(np.float32(x)) for x in ends) for band, ends in expected.items()}
+
+
+def test_times_of_blocks_are_percentiles(database: Path) -> None:
+    blocks = fake_facts.night()["score_blocks"]
+    found = {
+        row[0]: row[1:]
+        for row in query(database, "select stage, p50_s, p90_s, p95_s, p99_s, max_s from fct_score_stages")
+    }
+    for stage in ("read", "prepare", "score", "rank", "write", "block"):
+        seconds = [block["wall_s" if stage == "block" else f"{stage}_s"] for block in blocks]
+        assert found[stage] == pytest.approx(np.percentile(seconds, [50, 90, 95, 99, 100]), rel=1e-12)
+    # 2.5 of the 4.9 s of all blocks
+    dominant = query(database, "select stage, share_of_time from fct_score_stages where is_dominant")
+    assert dominant == [("score", pytest.approx(2.5 / 4.9))]
+
+
+def test_only_dollars_follow_from_the_rates(database: Path) -> None:
+    night, rates = fake_facts.night(), fake_facts.labels_and_rates()["rates"][0]
+    [scoring], blocks = night["scoring"], night["score_blocks"]
+    usd = scoring["cpu_s"] / 3600 * rates["usd_per_cpu_hour"]
+    usd += sum(b["peak_rss_mib"] / 1024 * b["wall_s"] / 3600 for b in blocks) * rates["usd_per_gib_hour"]
+    found = query(database, "select usd_per_1m_scores, pairs_per_s, skew, workers, blocks_resumed from fct_scoring")
+    # 450 scores in 3 s; 1.6 s over a median of 1.1
+    assert found[0] == (pytest.approx(usd / 450 * 1e6), 150.0, pytest.approx(1.6 / 1.1), 2, 1)
+
+
+def test_scores_of_an_earlier_night_grow_old_and_say_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    database = fake_release.stale(tmp_path_factory.getbasetemp()).database
+    marts = ("fct_entity_scores", "fct_scoring")
+    told = [query(database, f"select distinct score_source, is_stale, staleness_hours from {mart}") for mart in marts]
+    assert told == [[("stale", True, 168.0)]] * 2  # a week
+    assert query(database, "select count(*) from fct_score_audits where is_of_served_scores") == [(0,)]
+    said = dict(query(database, "select page, sentence from fct_findings where page in ('scores', 'decision')"))
+    assert said["scores"].startswith(
+        f"Stale: {fake_release.REFUSED} What is served are the scores that model refit-ffm-k1"
+    )
+    assert said["scores"].endswith("Refused before: psi (model).")
+    assert said["decision"].endswith(f"The scores are those of the cycle of 2017-12-18: {fake_release.REFUSED}")

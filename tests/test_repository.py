@@ -138,6 +138,10 @@ def test_the_library_imports_its_base_dependencies_only_and_spark_in_one_file():
         "spark.py": allowed | {"pyspark", "pandas", "pyarrow"},
         "workers.py": allowed | {"pyarrow"},
         "scoring.py": allowed | {"pyarrow"},
+        # What reads and writes the Parquet files of scoring.
+        **{
+            f"{name}.py": allowed | {"pyarrow"} for name in ("block_inputs", "score_blocks", "score_columns", "vectors")
+        },
         "logistic.py": allowed | {"scipy", "sklearn"},
         "crossed_logistic.py": allowed | {"scipy", "sklearn"},
         "boosted_trees.py": allowed | {"lightgbm"},

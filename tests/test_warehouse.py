@@ -87,10 +87,14 @@ def test_content_hash_sees_data_and_not_the_run(release: FakeRelease, tmp_path: 
         "update fct_training_cost set cpu_s = cpu_s * 2, slowest_partition = 7, is_skewed = not is_skewed",
         "insert into fct_test_openings select contract, cycle_date, cycle_date, cycle_date, built_at, 3, 1, true "
         "from dim_release",
+        "update fct_scoring set scored_at = scored_at + interval 1 hour, wall_s = wall_s * 2, usd_per_1m_scores = 7",
+        "update fct_entity_scores set scored_at = scored_at + interval 1 hour, data_age_when_scored_hours = 1",
+        "delete from fct_score_blocks where block = 0",
         "create or replace table dim_entity as select * from dim_entity order by entity_id desc",
     ]
     other = ["update fct_entity_scores set p = p + 1e-15", "delete from dim_entity where entity_id = 'h00'"]
     other.append("update fct_training_cost set n_rows = n_rows + 1")
+    other.append("update fct_scoring set scores_sha256 = 'another'")  # of scores that are not among the best
     assert {changed(release.database, tmp_path, statement) for statement in same} == {before}
     assert before not in {changed(release.database, tmp_path, statement) for statement in other}
 
@@ -104,6 +108,32 @@ def test_a_wrong_fact_stops_the_build_and_is_named(release: FakeRelease, tmp_pat
     pattern = r"dbt build of .*mart\.duckdb failed: .*scores_are_complete: Got 1 result"
     with pytest.raises(warehouse.WarehouseError, match=pattern):
         warehouse.build(database, given, select="stg_fieldmart__entities dim_entity scores_are_complete")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        # a test on staging that fails lets dbt pass over those on what is built from it
+        ("parts_of_scoring_add_up", "ranks_start_at_one", "scores_add_up", "scores_are_probabilities"),
+        ("scores_belong_to_known_entities_and_candidates", "what_is_served_is_said_once"),
+    ],
+)
+def test_scores_that_contradict_each_other_stop_the_build(
+    broken: tuple[str, ...], release: FakeRelease, tmp_path: Path
+) -> None:
+    night = fake_facts.night()
+    night["score_candidates"][0] |= {"candidate_id": "unheard of", "entities": 7}
+    night["score_entities"][3]["max_p"] = 1.0
+    del night["top_scores"][5]
+    database = tmp_path / "mart.duckdb"
+    database.write_bytes(release.database.read_bytes())
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("update dim_release set score_source = 'prior'")
+        connection.execute("update fct_score_stages set share_of_time = 0.7 where is_dominant")
+    given = fake_facts.write(tmp_path / "facts", night)
+    with pytest.raises(warehouse.WarehouseError) as failed:
+        warehouse.build(database, given, select=" ".join(broken))
+    assert sorted(name for name in broken if f"{name}: Got " in str(failed.value)) == sorted(broken)
 
 
 def test_build_refuses_facts_it_does_not_know_and_facts_without_files(tmp_path: Path) -> None:

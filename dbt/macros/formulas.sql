@@ -41,3 +41,16 @@
         else upper({{ algorithm }})
     end || case when {{ k }} > 0 then ', k = ' || {{ k }} else '' end
 {%- endmacro %}
+
+{# Hours from one instant to another, to the second. #}
+{% macro hours_between(earlier, later) -%}
+    date_diff('second', {{ earlier }}, {{ later }}) / 3600.0
+{%- endmacro %}
+
+{# Distance from `bound` to `value` over the size of both, so that numbers in different units share one axis, -1 to 1. #}
+{% macro relative_distance(value, bound) -%}
+    case
+        when {{ value }} = {{ bound }} then 0
+        else ({{ value }} - {{ bound }}) / (abs({{ value }}) + abs({{ bound }}))
+    end
+{%- endmacro %}

@@ -1,19 +1,22 @@
--- An entity's ranks run from 1 to the number of its candidates in the order of p, and so do a candidate's.
+-- Ranks within an entity, and within a candidate, run from 1 on without a gap in the order of the raw score, as far as
+-- the longest list goes or there are scores.
 with ranks as (
 
     select
         'entity' as ranked_within,
         entity_id as id,
         rank_in_entity as place,
-        p
-    from {{ ref('stg_fieldmart__scores') }}
+        raw_score
+    from {{ ref('stg_fieldmart__top_scores') }}
+    where rank_in_entity is not null
     union all
     select
         'candidate' as ranked_within,
         candidate_id as id,
         rank_in_candidate as place,
-        p
-    from {{ ref('stg_fieldmart__scores') }}
+        raw_score
+    from {{ ref('stg_fieldmart__top_scores') }}
+    where rank_in_candidate is not null
 
 ),
 
@@ -21,15 +24,61 @@ neighbours as (
 
     select
         *,
-        lag(p) over (partition by ranked_within, id order by place) as p_before,
-        count(*) over (partition by ranked_within, id) as n_ranked
+        lag(raw_score) over (partition by ranked_within, id order by place) as raw_score_before
     from ranks
+
+),
+
+lists as (
+
+    select
+        ranked_within,
+        id,
+        count(*) as n_ranked,
+        count(distinct place) as n_places,
+        min(place) as first_place,
+        max(place) as last_place,
+        count_if(raw_score > raw_score_before) as n_out_of_order
+    from neighbours
+    group by ranked_within, id
+
+),
+
+scored as (
+
+    select
+        'entity' as ranked_within,
+        entity_id as id,
+        candidates as n_scored
+    from {{ ref('stg_fieldmart__score_entities') }}
+    union all
+    select
+        'candidate' as ranked_within,
+        candidate_id as id,
+        entities as n_scored
+    from {{ ref('stg_fieldmart__score_candidates') }}
+
+),
+
+longest_lists as (
+
+    select
+        ranked_within,
+        max(place) as longest
+    from ranks
+    group by ranked_within
 
 )
 
 select
-    ranked_within,
-    id
-from neighbours
-group by ranked_within, id
-having min(place) <> 1 or max(place) > max(n_ranked) or count_if(p > p_before) > 0
+    scored.ranked_within,
+    scored.id
+from scored
+inner join longest_lists on scored.ranked_within = longest_lists.ranked_within
+left join lists on scored.ranked_within = lists.ranked_within and scored.id = lists.id
+where
+    coalesce(lists.n_ranked, 0) <> least(scored.n_scored, longest_lists.longest)
+    or lists.n_places <> lists.n_ranked
+    or lists.first_place <> 1
+    or lists.last_place <> lists.n_ranked
+    or lists.n_out_of_order > 0

@@ -1,8 +1,10 @@
 -- No score is of an entity or a candidate that is not on the lists.
-select
-    scores.entity_id,
-    scores.candidate_id
-from {{ ref('stg_fieldmart__scores') }} as scores
-left join {{ ref('dim_entity') }} as entities on scores.entity_id = entities.entity_id
-left join {{ ref('dim_candidate') }} as candidates on scores.candidate_id = candidates.candidate_id
-where entities.entity_id is null or candidates.candidate_id is null
+select scored.entity_id as id
+from {{ ref('stg_fieldmart__score_entities') }} as scored
+left join {{ ref('dim_entity') }} as entities on scored.entity_id = entities.entity_id
+where entities.entity_id is null
+union all
+select scored.candidate_id as id
+from {{ ref('stg_fieldmart__score_candidates') }} as scored
+left join {{ ref('dim_candidate') }} as candidates on scored.candidate_id = candidates.candidate_id
+where candidates.candidate_id is null

@@ -22,6 +22,12 @@ release as (
 
 ),
 
+scoring as (
+
+    select * from {{ ref('fct_scoring') }}
+
+),
+
 final as (
 
     select
@@ -42,12 +48,23 @@ final as (
             end,
             'No decision on a model belongs to this release. '
         )
-        || case release.score_source
-            when 'model' then 'The scores come from the champion of this night.'
-            when 'stale' then 'The scores are those of an earlier night.'
+        || case
+            when scoring.score_source = 'model' then 'The scores come from the champion of this night.'
+            when scoring.is_stale
+                then
+                    format(
+                        'The scores are those of the cycle of {}: {}.',
+                        strftime(scoring.score_date, '%Y-%m-%d'), rtrim(scoring.reason, '.')
+                    )
+            when scoring.is_degraded
+                then
+                    format(
+                        'The champion did not score, the hierarchical prior did: {}.', rtrim(scoring.reason, '.')
+                    )
             else 'There is no champion: the scores come from the hierarchical prior.'
         end as sentence
     from release
+    cross join scoring
     cross join rules
     left join decision on release.decision_id = decision.decision_id
 

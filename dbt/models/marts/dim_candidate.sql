@@ -4,9 +4,9 @@ with candidates as (
 
 ),
 
-scores as (
+scored as (
 
-    select * from {{ ref('stg_fieldmart__scores') }}
+    select * from {{ ref('stg_fieldmart__score_candidates') }}
 
 ),
 
@@ -21,26 +21,14 @@ per_candidate as (
 
 ),
 
-scored as (
-
-    select
-        candidate_id,
-        count(*) as entities_scored,
-        avg(p order by entity_id) as mean_p,
-        max(p) as max_p
-    from scores
-    group by candidate_id
-
-),
-
 final as (
 
     select
         per_candidate.candidate_id,
         per_candidate.label,
         per_candidate.n_matches,
-        coalesce(scored.entities_scored, 0) as entities_scored,
-        scored.mean_p,
+        coalesce(scored.entities, 0) as entities_scored,
+        scored.sum_p / nullif(scored.entities, 0) as mean_p,
         scored.max_p
     from per_candidate
     left join scored on per_candidate.candidate_id = scored.candidate_id

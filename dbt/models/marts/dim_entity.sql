@@ -4,23 +4,9 @@ with entities as (
 
 ),
 
-scores as (
+scored as (
 
-    select * from {{ ref('stg_fieldmart__scores') }}
-
-),
-
-per_entity as (
-
-    select
-        entity_id,
-        count(*) as scored,
-        avg(p order by candidate_id) as mean_p,
-        max(p) as max_p,
-        arg_min(candidate_id, rank_in_entity) as best_candidate_id,
-        avg(oov_share order by candidate_id) as mean_oov_share
-    from scores
-    group by entity_id
+    select * from {{ ref('stg_fieldmart__score_entities') }}
 
 ),
 
@@ -30,13 +16,13 @@ final as (
         entities.entity_id,
         entities.match_id,
         entities.candidates as candidates_on_offer,
-        coalesce(per_entity.scored, 0) as candidates_scored,
-        per_entity.mean_p,
-        per_entity.max_p,
-        per_entity.best_candidate_id,
-        per_entity.mean_oov_share
+        coalesce(scored.candidates, 0) as candidates_scored,
+        scored.sum_p / nullif(scored.candidates, 0) as mean_p,
+        scored.max_p,
+        scored.best_candidate_id,
+        scored.sum_oov_share / nullif(scored.candidates, 0) as mean_oov_share
     from entities
-    left join per_entity on entities.entity_id = per_entity.entity_id
+    left join scored on entities.entity_id = scored.entity_id
 
 )
 

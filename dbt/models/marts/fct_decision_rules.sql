@@ -10,15 +10,11 @@ decisions as (
 
 ),
 
--- distance to the threshold over the size of both, so that rules in different units share one axis from -1 to 1
 distances as (
 
     select
         *,
-        case
-            when value = threshold then 0
-            else (value - threshold) / (abs(value) + abs(threshold))
-        end as distance
+        {{ relative_distance('value', 'threshold') }} as distance
     from decision_rules
 
 ),

@@ -49,6 +49,26 @@ with final as (
         page,
         sentence
     from {{ ref('finding_kpi_lift') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_scores') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_score_stages') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_shadow') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_staleness') }}
 
 )
 

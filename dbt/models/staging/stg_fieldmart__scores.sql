@@ -13,11 +13,11 @@ renamed as (
         cast(p as double) as p,
         cast(raw_score as double) as raw_score,
         cast(rank_in_entity as integer) as rank_in_entity,
-        cast(rank_in_candidate as integer) as rank_in_candidate,
         cast(oov_share as double) as oov_share,
         cast(model_id as varchar) as model_id,
         cast(calibrator_id as varchar) as calibrator_id,
         cast(score_date as date) as score_date,
+        cast(scored_at as timestamp) as scored_at,
         cast(data_through as timestamp) as data_through,
         cast(source as varchar) as source
     from source

@@ -1,0 +1,40 @@
+-- The scores of entities, of candidates and of blocks are the same scores, counted three ways; so are sums of p.
+with entities as (
+
+    select
+        sum(candidates) as pairs,
+        sum(sum_p) as sum_p
+    from {{ ref('stg_fieldmart__score_entities') }}
+
+),
+
+candidates as (
+
+    select
+        sum(entities) as pairs,
+        sum(sum_p) as sum_p
+    from {{ ref('stg_fieldmart__score_candidates') }}
+
+),
+
+blocks as (
+
+    select sum(pairs) as pairs
+    from {{ ref('fct_score_blocks') }}
+
+)
+
+select
+    scoring.pairs,
+    entities.pairs as of_entities,
+    candidates.pairs as of_candidates,
+    blocks.pairs as of_blocks
+from {{ ref('fct_scoring') }} as scoring
+cross join entities
+cross join candidates
+cross join blocks
+where
+    scoring.pairs is distinct from entities.pairs
+    or scoring.pairs is distinct from candidates.pairs
+    or scoring.pairs is distinct from blocks.pairs
+    or abs(entities.sum_p - candidates.sum_p) > 1e-6 * (1 + abs(entities.sum_p))

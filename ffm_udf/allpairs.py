@@ -1,0 +1,182 @@
+"""All pairs of entities and candidates at once: logits chunk after chunk of entities.
+
+An FFM goes by the formula of factored.py. Any other model is scored row by row on the same pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ffm_udf.allpairs_kernels import Lookups, finisher
+from ffm_udf.factored import Factored, Presence
+from ffm_udf.model import FFM
+from ffm_udf.pair_features import MISSING, PairFeatures, Sides
+from ffm_udf.scorer import Scorer
+
+CHUNK = 1 << 18  # pairs multiplied and finished at a time: their logits stay in the second-level cache
+MOST_FIELDS = 127  # unknown values of a pair are counted in an int8
+LARGEST_CHUNK = 1 << 12  # entities at a time, however few candidates: bounds the latent vectors gathered for them
+
+
+class Grid:
+    """All pairs of one list of candidates with entities that come chunk by chunk.
+
+    X_c int32 [candidates, |C|]; pairs: of all entities; unknown int32 [fields]: each field's feature for values the
+    model does not know.
+    """
+
+    def __init__(self, factored: Factored, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray) -> None:
+        self.factored, self.pairs, self.unknown = factored, pairs, unknown
+        self.candidates = factored.candidates(X_c, pairs.default)
+        self.unknown_of_candidates = _unknown(X_c, unknown, factored.sides.candidate)
+        self._hold_by_key(pairs)
+        self._code_features(pairs)
+        self._join_tables()
+        self.seen = np.zeros((len(X_c), len(pairs.keys) + 1), np.int32)
+        self.finish = finisher()
+
+    def _hold_by_key(self, pairs: PairFeatures) -> None:
+        """Which candidates hold each key, with the keys of all fields in one numbering."""
+        first = np.concatenate([[0], np.cumsum(pairs.keys, dtype=np.int64)])
+        places = (pairs.of_candidate + first[:-1]).reshape(-1)
+        order = np.argsort(places, kind="stable")
+        self.first_key, self.start = first[:-1], np.searchsorted(places[order], np.arange(first[-1] + 1))
+        self.holder = (order // max(1, len(pairs.keys))).astype(np.int32)
+
+    def _code_features(self, pairs: PairFeatures) -> None:
+        """Number the features that occur, the most frequent of a field first (their lookups then lie together); 0 is
+        every field's default."""
+        self.tables, self.width, codes, self.first_code = [], 1, [], np.zeros(len(pairs.keys), np.int64)
+        for p, default in enumerate(pairs.default):
+            found = pairs.feature[pairs.indptr[p, 0] : pairs.indptr[p, -1]]
+            low = int(found.min()) if len(found) else 0
+            counts = np.bincount(found - low)
+            ids = np.argsort(-counts, kind="stable")
+            ids = ids[(counts[ids] > 0) & (ids != default - low)]
+            code_of = np.zeros(len(counts), np.int32)
+            code_of[ids] = np.arange(self.width, self.width + len(ids), dtype=np.int32)
+            self.first_code[p] = sum(map(len, codes)) - low
+            codes.append(code_of)
+            self.tables.append(self.factored.table(p, (ids + low).astype(np.int32), pairs.default))
+            self.width += len(ids)
+        self.code_of = np.concatenate([np.zeros(0, np.int32), *codes])
+
+    def _join_tables(self) -> None:
+        """B, D, what of A is the same for every entity, and which codes are unknown values."""
+        W, R = self.width, self.factored.quadratic
+        self.B = np.zeros((W, len(self.candidates.vectors)), np.float32)
+        self.D = np.zeros((W, W), np.float32)
+        self.of_A, self.change = np.zeros(W, np.float32), np.zeros(W, np.int8)
+        self.spans, first = [], 1
+        for p, table in enumerate(self.tables):
+            span = slice(first, first + len(table.ids))
+            self.B[span] = table.to_candidate @ self.candidates.to_pairs[:, p].T
+            self.of_A[span] = table.own
+            never = self.unknown[self.factored.sides.pair[p]]
+            self.change[span] = (table.ids == never).astype(np.int8) - np.int8(self.pairs.default[p] == never)
+            for q, (other, across) in enumerate(zip(self.tables[:p], self.spans, strict=True)):
+                terms = R * (other.to_pair[:, p] @ table.to_pair[:, q].T)
+                self.D[across, span] = terms
+                self.D[span, across] = terms.T
+            self.spans.append(span)
+            first = span.stop
+
+    def logits(self, X_u: np.ndarray, first: int, Z: np.ndarray, unknown: np.ndarray) -> None:
+        """Fill Z float32 [n, candidates] with the logits of entities first..first + n - 1, whose features are X_u int32
+        [n, |U|], and `unknown` int8 of the same shape with the number of fields whose value the model does not know."""
+        side = self.factored.entities(X_u, self.pairs.default)
+        np.matmul(side.vectors, self.candidates.vectors.T, out=Z)
+        own = _unknown(X_u, self.unknown, self.factored.sides.entity) + self._unknown_defaults()
+        np.add(own[:, None], self.unknown_of_candidates, out=unknown)
+        A = np.empty((len(X_u), self.width), np.float32)
+        A[:] = self.of_A
+        for p, (table, span) in enumerate(zip(self.tables, self.spans, strict=True)):
+            A[:, span] += side.to_pairs[:, p] @ table.to_entity.T
+        pairs = self.pairs
+        lookups = Lookups(
+            self.start, self.holder, self.first_key, pairs.indptr, self.first_code, self.code_of, A, self.B, self.D,
+            self.change)  # fmt: skip
+        sides = side.constant, self.candidates.constant
+        self.finish(first, *sides, pairs.key, pairs.feature, lookups, self.seen, Z, unknown)
+
+    def _unknown_defaults(self) -> np.int8:
+        never = self.unknown[list(self.factored.sides.pair)]
+        return np.int8(np.count_nonzero(self.pairs.default == never))
+
+
+def chunks(
+    model: Scorer, sides: Sides, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """First entity, logits float32 [n, candidates] and number of unknown values int8 [n, candidates] of chunk after
+    chunk of entities. The arrays are used again for the next chunk.
+
+    X_u int32 [entities, |U|] and X_c int32 [candidates, |C|]: columns in the order of `sides`; unknown int32 [fields]:
+    each field's feature for values the model does not know. Raises ValueError for sizes that do not fit.
+    """
+    if sides.n_fields > MOST_FIELDS:
+        raise ValueError(f"sides must have at most {MOST_FIELDS} fields, got {sides.n_fields}")
+    if len(X_u) != pairs.entities or len(X_c) != len(pairs.of_candidate):
+        found = f"{pairs.entities} and {len(pairs.of_candidate)}"
+        raise ValueError(f"pairs must be of {len(X_u)} entities and {len(X_c)} candidates, got {found}")
+    step = min(max(1, CHUNK // max(1, len(X_c))), LARGEST_CHUNK)
+    if isinstance(model, FFM):
+        return _factored(model, sides, X_u, X_c, pairs, unknown, step)
+    return _by_row(model, sides, X_u, X_c, pairs, unknown, step)
+
+
+def _factored(
+    model: FFM, sides: Sides, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray, step: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    varies = any((ids == MISSING).any() for ids in (X_u, X_c, pairs.feature, pairs.default))
+    if varies and model.normalize:
+        kinds = [Factored(model, sides, 1.0, 0.0), Factored(model, sides, 0.0, 1.0), Presence(model, sides)]
+    else:
+        kinds = [Factored(model, sides)]
+    grids = [Grid(kind, X_c, pairs, unknown) for kind in kinds]
+    Z = [np.empty((min(step, len(X_u)), len(X_c)), np.float32) for _ in grids]
+    counts = np.empty(Z[0].shape, np.int8)
+    for first in range(0, len(X_u), step):
+        rows = X_u[first : first + step]
+        found, count = [z[: len(rows)] for z in Z], counts[: len(rows)]
+        for grid, z in zip(grids, found, strict=True):
+            grid.logits(rows, first, z, count)
+        if len(grids) > 1:
+            _sum_by_power(*found, grids[0].factored.constant)
+        yield first, found[0], count
+
+
+def _by_row(
+    model: Scorer, sides: Sides, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray, step: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    for first in range(0, len(X_u), step):
+        n = min(step, len(X_u) - first)
+        entity = np.repeat(np.arange(first, first + n), len(X_c))
+        X = pairs.rows(sides, X_u, X_c, entity, np.tile(np.arange(len(X_c)), n))
+        count = (unknown == X).sum(axis=1).astype(np.int8)
+        yield first, model.decision_function(X).reshape(n, -1), count.reshape(n, -1)
+
+
+def _sum_by_power(straight: np.ndarray, twice: np.ndarray, present: np.ndarray, constant: float) -> None:
+    """logit = constant + sqrt(R) · linear + R · pairs with the pair's own R, into `straight`."""
+    R = 1.0 / np.maximum(present, 1.0)
+    twice -= constant
+    straight -= constant
+    straight *= np.sqrt(R)
+    straight += R * twice + np.float32(constant)
+
+
+def logits(
+    model: Scorer, sides: Sides, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray
+) -> np.ndarray:
+    """Logits float32 [entities, candidates]; arguments as in `chunks`."""
+    found = np.empty((len(X_u), len(X_c)), np.float32)
+    for first, Z, _ in chunks(model, sides, X_u, X_c, pairs, unknown):
+        found[first : first + len(Z)] = Z
+    return found
+
+
+def _unknown(X: np.ndarray, unknown: np.ndarray, fields: tuple[int, ...]) -> np.ndarray:
+    """Fields of each row whose feature is the one for unknown values, int8 [n]."""
+    return (unknown[list(fields)] == X).sum(axis=1).astype(np.int8)

@@ -1,0 +1,4 @@
+"""The exit codes of `fieldmart`, besides 0 (well) and 2 (options that make no sense, by the command line itself)."""
+
+FAILED = 1  # an error that a person can mend, told in one line
+DEGRADED = 3  # ended well, but what is served is stale, or the prior although there is a champion

@@ -1,0 +1,114 @@
+"""Which model serves a cycle, and with which calibrator: the champion of the decision log, else the prior."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffm_udf import scoring
+from ffm_udf.card import NAME
+from jobs import decision_log, models
+from jobs.calibrators import serving_calibrator
+from jobs.cycle import Cycle
+from jobs.lake import LakeError, sha256_json
+from jobs.lineage import features
+
+CHAMPION = "champion"  # the alias: what the last GO of the decision log promoted
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model that scores a cycle. `source`: model | prior. `reason` says why it is not the champion, "" if it is.
+
+    requested_model_id: the champion, None if there is none yet.
+    """
+
+    model_id: str
+    source: str
+    calibrator: dict[str, float]
+    requested_model_id: str | None
+    reason: str = ""
+
+    @property
+    def is_degraded(self) -> bool:
+        """The prior serves although there is a champion."""
+        return self.source != "model" and self.requested_model_id is not None
+
+
+def champion_or_prior(cycle: Cycle) -> Serving:
+    """The model that serves; LakeError if there is neither a champion that can be used nor a prior."""
+    champion = decision_log.champion(cycle.warehouse, cycle.contract.name, cycle.date)
+    if champion is None:
+        return prior(cycle, None, "there is no champion yet")
+    try:
+        return checked(cycle, champion, champion)
+    except (OSError, ValueError, LakeError) as error:
+        reason = f"champion {champion} cannot be used ({error})"
+        cycle.progress.note(f"{reason}: the prior scores tonight")
+        return prior(cycle, champion, reason)
+
+
+def checked(cycle: Cycle, model_id: str, champion: str | None) -> Serving:
+    """Model `model_id` with the calibrator it was published with.
+
+    Raises OSError, ValueError or LakeError if its files, vocabulary or fields do not fit this cycle.
+    """
+    scoring.opened(str(models.model_folder(cycle.warehouse, model_id).resolve()))
+    card = models.read_card(cycle.warehouse, model_id)
+    cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"])
+    if card["lineage"]["features_sha"] != sha256_json(features(cycle.contract)):
+        raise ValueError("the contract's fields are not those it was trained on")
+    return Serving(model_id, "model", card["calibrator"], champion)
+
+
+def prior(cycle: Cycle, champion: str | None, reason: str) -> Serving:
+    """Tonight's prior with tonight's calibrator; if nothing was trained tonight, the last prior with its own."""
+    if cycle.has("models") and cycle.has("calibrators"):
+        rows = cycle.dataset("models").table().to_pylist()
+        own = next(row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate")
+        return Serving(own, "prior", serving_calibrator(cycle, own), champion, reason)
+    fits = sha256_json(features(cycle.contract))
+    for card in _priors(cycle):
+        if card["lineage"]["features_sha"] == fits and card["lineage"]["cycle_date"] <= str(cycle.date):
+            return Serving(card["model_id"], "prior", card["calibrator"], champion, reason)
+    raise LakeError(f"no model can score {cycle.contract.name} {cycle.date}: run `fieldmart train` first")
+
+
+def fallback(cycle: Cycle, serving: Serving) -> dict[str, Any] | None:
+    """What scores pairs that the model knows too little of: the prior of the same vocabulary, as part of a task.
+
+    None where the prior serves anyway, or where none was trained with the model's vocabulary.
+    """
+    if serving.source == "prior":
+        return None
+    vocabulary = models.read_card(cycle.warehouse, serving.model_id)["lineage"]["vocabulary"]["key"]
+    for card in _priors(cycle):
+        if card["lineage"]["vocabulary"]["key"] == vocabulary:
+            folder = models.model_folder(cycle.warehouse, card["model_id"]).resolve()
+            return {
+                "model": str(folder),
+                "model_id": card["model_id"],
+                "calibrator": card["calibrator"],
+                "max_oov_share": cycle.contract.max_oov_share,
+            }
+    return None
+
+
+def _priors(cycle: Cycle) -> list[dict[str, Any]]:
+    """Cards of the contract's finished priors, the newest cycle first."""
+    found = []
+    for path in sorted((cycle.warehouse / "models").glob(f"*/{NAME}")):
+        card = _card(path)
+        if card.get("algorithm") == "prior" and card["lineage"]["contract"] == cycle.contract.name:
+            found.append(card)
+    return sorted(found, key=lambda card: (card["lineage"]["cycle_date"], card["role"] == "candidate"), reverse=True)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """A card, or nothing where it is damaged: another prior may be whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
