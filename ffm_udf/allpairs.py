@@ -16,26 +16,49 @@ from ffm_udf.pair_features import MISSING, PairFeatures, Sides
 from ffm_udf.scorer import Scorer
 
 CHUNK = 1 << 18  # pairs multiplied and finished at a time: their logits stay in the second-level cache
+REPEATED = 1 << 23  # float32 that sums of repeated features may take
 MOST_FIELDS = 127  # unknown values of a pair are counted in an int8
 LARGEST_CHUNK = 1 << 12  # entities at a time, however few candidates: bounds the latent vectors gathered for them
 
 
 class Grid:
-    """All pairs of one list of candidates with entities that come chunk by chunk.
+    """All pairs of entities and candidates, whose logits come chunk by chunk of entities.
 
-    X_c int32 [candidates, |C|]; pairs: of all entities; unknown int32 [fields]: each field's feature for values the
+    X_u int32 [entities, |U|], X_c int32 [candidates, |C|]; unknown int32 [fields]: each field's feature for values the
     model does not know.
     """
 
-    def __init__(self, factored: Factored, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray) -> None:
-        self.factored, self.pairs, self.unknown = factored, pairs, unknown
+    def __init__(
+        self, factored: Factored, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures, unknown: np.ndarray
+    ) -> None:
+        self.factored, self.X_u, self.pairs, self.unknown = factored, X_u, pairs, unknown
         self.candidates = factored.candidates(X_c, pairs.default)
         self.unknown_of_candidates = _unknown(X_c, unknown, factored.sides.candidate)
+        self._add_up_repeated()
         self._hold_by_key(pairs)
         self._code_features(pairs)
         self._join_tables()
         self.seen = np.zeros((len(X_c), len(pairs.keys) + 1), np.int32)
         self.finish = finisher()
+
+    def _add_up_repeated(self) -> None:
+        """Multiply features that many entities have once with all candidates: per pair that is an addition in place of
+        |C| k multiplications. What is left for the matrix multiply are fields such as the entity's own id."""
+        self.multiplied, rows, row_of = [], [], []
+        free = REPEATED // max(1, len(self.candidates.vectors))
+        for field in range(self.X_u.shape[1]):
+            ids, place = np.unique(self.X_u[:, field], return_inverse=True)
+            if 2 * len(ids) > len(self.X_u) or len(ids) > free:
+                self.multiplied.append(field)
+                continue
+            row_of.append(place + sum(map(len, rows)))
+            rows.append(self.factored.repeated(field, ids, self.candidates))
+            free -= len(ids)
+        candidates, across = len(self.candidates.vectors), len(self.factored.sides.candidate) * self.factored.k
+        self.T = np.concatenate([np.zeros((0, candidates), np.float32), *rows])
+        self.row_of = np.ascontiguousarray(np.array(row_of, np.int32).reshape(len(row_of), len(self.X_u)).T)
+        kept = self.candidates.vectors.reshape(candidates, self.X_u.shape[1], across)[:, self.multiplied]
+        self.Q = np.ascontiguousarray(kept.reshape(candidates, len(self.multiplied) * across).T)
 
     def _hold_by_key(self, pairs: PairFeatures) -> None:
         """Which candidates hold each key, with the keys of all fields in one numbering."""
@@ -83,11 +106,16 @@ class Grid:
             self.spans.append(span)
             first = span.stop
 
-    def logits(self, X_u: np.ndarray, first: int, Z: np.ndarray, unknown: np.ndarray) -> None:
-        """Fill Z float32 [n, candidates] with the logits of entities first..first + n - 1, whose features are X_u int32
-        [n, |U|], and `unknown` int8 of the same shape with the number of fields whose value the model does not know."""
-        side = self.factored.entities(X_u, self.pairs.default)
-        np.matmul(side.vectors, self.candidates.vectors.T, out=Z)
+    def logits(self, first: int, Z: np.ndarray, unknown: np.ndarray) -> None:
+        """Fill Z float32 [n, candidates] with the logits of entities first..first + n - 1, and `unknown` int8 of the
+        same shape with the number of fields whose value the model does not know."""
+        entities = slice(first, first + len(Z))
+        X_u = self.X_u[entities]
+        side = self.factored.entities(X_u, self.pairs.default, self.multiplied)
+        if self.multiplied:
+            np.matmul(side.vectors, self.Q, out=Z)
+        else:
+            Z.fill(0.0)
         own = _unknown(X_u, self.unknown, self.factored.sides.entity) + self._unknown_defaults()
         np.add(own[:, None], self.unknown_of_candidates, out=unknown)
         A = np.empty((len(X_u), self.width), np.float32)
@@ -97,7 +125,7 @@ class Grid:
         pairs = self.pairs
         lookups = Lookups(
             self.start, self.holder, self.first_key, pairs.indptr, self.first_code, self.code_of, A, self.B, self.D,
-            self.change)  # fmt: skip
+            self.change, self.T, self.row_of[entities])  # fmt: skip
         sides = side.constant, self.candidates.constant
         self.finish(first, *sides, pairs.key, pairs.feature, lookups, self.seen, Z, unknown)
 
@@ -134,14 +162,14 @@ def _factored(
         kinds = [Factored(model, sides, 1.0, 0.0), Factored(model, sides, 0.0, 1.0), Presence(model, sides)]
     else:
         kinds = [Factored(model, sides)]
-    grids = [Grid(kind, X_c, pairs, unknown) for kind in kinds]
+    grids = [Grid(kind, X_u, X_c, pairs, unknown) for kind in kinds]
     Z = [np.empty((min(step, len(X_u)), len(X_c)), np.float32) for _ in grids]
     counts = np.empty(Z[0].shape, np.int8)
     for first in range(0, len(X_u), step):
-        rows = X_u[first : first + step]
-        found, count = [z[: len(rows)] for z in Z], counts[: len(rows)]
+        n = min(step, len(X_u) - first)
+        found, count = [z[:n] for z in Z], counts[:n]
         for grid, z in zip(grids, found, strict=True):
-            grid.logits(rows, first, z, count)
+            grid.logits(first, z, count)
         if len(grids) > 1:
             _sum_by_power(*found, grids[0].factored.constant)
         yield first, found[0], count

@@ -24,6 +24,7 @@ taken apart by its power of R (allpairs.py).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,19 +79,33 @@ class Factored:
         self.linear = np.float32((math.sqrt(scale) if linear is None else linear) * settings.linear)
         # The kernels read float32: a model stored as float16 is widened once.
         self._vectors, self._weights = weights.vectors.astype(np.float32, copy=False), weights.linear[:, 0]
-        self.width = len(sides.entity) * len(sides.candidate) * self.k  # of P_u and Q_c
 
-    def entities(self, X: np.ndarray, default: np.ndarray) -> Side:
-        """`Side` of entities with features X int32 [n, |U|]; default int32 [P]."""
-        across = len(self.sides.candidate) * self.k
-        found = self._side(X, self.sides.entity, self.sides.candidate, default, (across, self.k), np.float32(1.0))
+    def entities(self, X: np.ndarray, default: np.ndarray, multiplied: Sequence[int] | None = None) -> Side:
+        """`Side` of entities with features X int32 [n, |U|]; default int32 [P].
+
+        multiplied: which of the entity fields (places among them, ascending) P_u holds; None: all.
+        """
+        fields, across = range(len(self.sides.entity)), len(self.sides.candidate) * self.k
+        kept = list(fields if multiplied is None else multiplied)
+        at = [kept.index(field) * across if field in kept else -1 for field in fields]
+        places = Places(*self._fields(self.sides.entity, self.sides.candidate), np.array(at, np.int64), self.k)
+        found = self._side(X, places, default, len(kept) * across, np.float32(1.0))
         found.constant[:] += np.float32(self.constant + self._of_defaults(default))
         return found
 
     def candidates(self, X: np.ndarray, default: np.ndarray) -> Side:
-        """`Side` of candidates with features X int32 [n, |C|]."""
+        """`Side` of candidates with features X int32 [n, |C|]; the part of Q_c for entity field i begins at i |C| k."""
+        n, across = len(self.sides.candidate), len(self.sides.candidate) * self.k
+        at = np.arange(n, dtype=np.int64) * self.k
+        places = Places(*self._fields(self.sides.candidate, self.sides.entity), at, across)
+        return self._side(X, places, default, len(self.sides.entity) * across, self.quadratic)
+
+    def repeated(self, field: int, ids: np.ndarray, candidates: Side) -> np.ndarray:
+        """What features `ids` of entity field number `field` add to <P_u, Q_c> for every candidate, float32 [n,
+        candidates]."""
         across = len(self.sides.candidate) * self.k
-        return self._side(X, self.sides.candidate, self.sides.entity, default, (self.k, across), self.quadratic)
+        own = self._latent(ids)[:, list(self.sides.candidate)].reshape(len(ids), across)
+        return own @ candidates.vectors[:, field * across : (field + 1) * across].T
 
     def table(self, place: int, ids: np.ndarray, default: np.ndarray) -> PairTable:
         """`PairTable` of features `ids` of pair field number `place`."""
@@ -104,20 +119,14 @@ class Factored:
         to_entity, to_candidate = (delta[:, side].reshape(n, len(side) * self.k) for side in (U, C))
         return PairTable(ids, own.astype(np.float32), to_entity, to_candidate, delta[:, P])
 
-    def _side(
-        self,
-        X: np.ndarray,
-        own: tuple[int, ...],
-        other: tuple[int, ...],
-        default: np.ndarray,
-        steps: tuple[int, int],
-        scale: np.float32,
-    ) -> Side:
-        P = self.sides.pair
-        places = Places(*(np.array(fields, np.int64) for fields in (own, other, P)), *steps)
-        against = np.ascontiguousarray(self._latent(default)[:, list(own)])
-        vectors, constant = np.empty((len(X), self.width), np.float32), np.empty(len(X), np.float32)
-        to_pairs = np.empty((len(X), len(P), len(own) * self.k), np.float32)
+    def _fields(self, own: tuple[int, ...], other: tuple[int, ...]) -> list[np.ndarray]:
+        return [np.array(fields, np.int64) for fields in (own, other, self.sides.pair)]
+
+    def _side(self, X: np.ndarray, places: Places, default: np.ndarray, width: int, scale: np.float32) -> Side:
+        n, own = len(X), len(places.own)
+        against = np.ascontiguousarray(self._latent(default)[:, places.own])
+        vectors, constant = np.empty((n, width), np.float32), np.empty(n, np.float32)
+        to_pairs = np.empty((n, len(places.pair), own * self.k), np.float32)
         factors = self.linear, self.quadratic, scale
         gatherer()(X, self._vectors, self._weights, places, against, *factors, vectors, constant, to_pairs)
         return Side(vectors, constant, to_pairs)

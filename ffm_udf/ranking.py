@@ -12,6 +12,9 @@ from numba.core import types
 
 from ffm_udf.kernels import array, compile_kernel
 
+# Scores compared at once: most are too low, and counting those that are not takes no branches.
+LOOKED_AT = 64
+
 
 def descending(Z: np.ndarray) -> np.ndarray:
     """Places int32 [n, m] of every row of Z float32 [n, m], highest first, ties by place."""
@@ -43,19 +46,26 @@ def keeper():
             least[c] = score[np.uint64(c), np.uint64(N - 1)]
         for i in range(rows):
             row = Z[np.uint64(i)]
-            for c in range(columns):
-                at = np.uint64(c)
-                if row[at] > least[at]:
-                    slot = N - 1
-                    while slot > 0 and score[at, np.uint64(slot - 1)] < row[at]:
-                        score[at, np.uint64(slot)] = score[at, np.uint64(slot - 1)]
-                        place[at, np.uint64(slot)] = place[at, np.uint64(slot - 1)]
-                        noted[at, np.uint64(slot)] = noted[at, np.uint64(slot - 1)]
-                        slot -= 1
-                    score[at, np.uint64(slot)] = row[at]
-                    place[at, np.uint64(slot)] = first + i
-                    noted[at, np.uint64(slot)] = note[np.uint64(i), at]
-                    least[at] = score[at, np.uint64(N - 1)]
+            for begin in range(0, columns, LOOKED_AT):
+                end = min(begin + LOOKED_AT, columns)
+                higher = 0
+                for c in range(begin, end):
+                    higher += row[np.uint64(c)] > least[np.uint64(c)]
+                if higher == 0:
+                    continue
+                for c in range(begin, end):
+                    at = np.uint64(c)
+                    if row[at] > least[at]:
+                        slot = N - 1
+                        while slot > 0 and score[at, np.uint64(slot - 1)] < row[at]:
+                            score[at, np.uint64(slot)] = score[at, np.uint64(slot - 1)]
+                            place[at, np.uint64(slot)] = place[at, np.uint64(slot - 1)]
+                            noted[at, np.uint64(slot)] = noted[at, np.uint64(slot - 1)]
+                            slot -= 1
+                        score[at, np.uint64(slot)] = row[at]
+                        place[at, np.uint64(slot)] = first + i
+                        noted[at, np.uint64(slot)] = note[np.uint64(i), at]
+                        least[at] = score[at, np.uint64(N - 1)]
 
     signature = types.void(
         array(types.float32, 2), array(types.int8, 2), types.int64, array(types.float32, 2, False),
@@ -78,17 +88,24 @@ def picker():
                 best[np.uint64(slot)] = -np.inf
                 where[np.uint64(slot)] = -1
             least = np.float32(-np.inf)
-            for c in range(columns):
-                value = row[np.uint64(c)]
-                if value > least:
-                    slot = N - 1
-                    while slot > 0 and best[np.uint64(slot - 1)] < value:
-                        best[np.uint64(slot)] = best[np.uint64(slot - 1)]
-                        where[np.uint64(slot)] = where[np.uint64(slot - 1)]
-                        slot -= 1
-                    best[np.uint64(slot)] = value
-                    where[np.uint64(slot)] = c
-                    least = best[np.uint64(N - 1)]
+            for begin in range(0, columns, LOOKED_AT):
+                end = min(begin + LOOKED_AT, columns)
+                higher = 0
+                for c in range(begin, end):
+                    higher += row[np.uint64(c)] > least
+                if higher == 0:
+                    continue
+                for c in range(begin, end):
+                    value = row[np.uint64(c)]
+                    if value > least:
+                        slot = N - 1
+                        while slot > 0 and best[np.uint64(slot - 1)] < value:
+                            best[np.uint64(slot)] = best[np.uint64(slot - 1)]
+                            where[np.uint64(slot)] = where[np.uint64(slot - 1)]
+                            slot -= 1
+                        best[np.uint64(slot)] = value
+                        where[np.uint64(slot)] = c
+                        least = best[np.uint64(N - 1)]
 
     signature = types.void(array(types.float32, 2), array(types.float32, 2, False), array(types.int32, 2, False))
     return compile_kernel(pick, "rows", signature)

@@ -248,7 +248,7 @@ FACTS: dict[str, pa.Schema] = {
     "staleness_cost": pa.schema(
         {
             "model_id": _str,  # the verdict's candidate; its rehearsal scored
-            "lag": _i32,  # periods by which the scores are older than what they are served for
+            "lag_periods": _i32,  # periods by which the scores are older than what they are served for
             "period_days": _i32,
             "is_reference": _bool,  # lag 0
             "n": _i64,

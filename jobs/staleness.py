@@ -130,7 +130,7 @@ def costs(cycle: Cycle, model_id: str, sums: list[dict[str, Any]], budget: int) 
     }
     return [
         about
-        | {"lag": lag, "is_reference": lag == 0}
+        | {"lag_periods": lag, "is_reference": lag == 0}
         | {name: sum(row[name] for row in members) for name in SUMS}
         | against(members, by_lag[0])
         for lag, members in sorted(by_lag.items())

@@ -165,7 +165,7 @@ def staleness(model_id: str) -> Rows:
     for lag in range(4):
         worse, missed, sure = 0.01 * lag, 2 * lag, 0.0 if lag == 0 else 1.0
         found.append(
-            {"lag": lag, "is_reference": lag == 0, "sum_p": 300.0 - 3 * lag, "sum_logloss": 900 * (1 + worse)}
+            {"lag_periods": lag, "is_reference": lag == 0, "sum_p": 300.0 - 3 * lag, "sum_logloss": 900 * (1 + worse)}
             | {"delta_logloss": 0.25 * worse, "delta_lo": 0.2 * worse, "delta_hi": 0.3 * worse}
             | {"delta_relative": worse, "delta_relative_lo": 0.8 * worse, "delta_relative_hi": 1.2 * worse}
             | {"calibration_ratio_lo": 0.9 - 0.01 * lag, "calibration_ratio_hi": 1.1 - 0.01 * lag}

@@ -65,7 +65,7 @@ def test_fresh_scores_are_those_that_evaluation_published(cycle, rows):
 
 
 def test_all_lags_score_the_same_rows_and_are_found_again(cycle, rows, spark):
-    assert [(row["lag"], row["is_reference"]) for row in rows] == [(lag, lag == 0) for lag in range(5)]
+    assert [(row["lag_periods"], row["is_reference"]) for row in rows] == [(lag, lag == 0) for lag in range(5)]
     same = ("n", "conversions", "contacted", "model_id", "test_from", "test_through", "n_periods", "period_days")
     assert all(row[name] == rows[0][name] for row in rows for name in same)
     assert len({row["sum_logloss"] for row in rows}) == 5
@@ -143,7 +143,8 @@ def test_an_event_reaches_only_scores_made_after_its_period(cycle, spark):
     fields = [name for name in without.columns if name.startswith("v_")]
     differs = pl.any_horizontal(pl.Series(without[name] != with_them[name]) for name in fields)
     changed = without.select(*keys, "v_manufacturer").with_columns(differs.alias("changed"))
-    as_of_before = pl.col("period_no") < first
+    as_of_before = pl.col("served_no") - pl.col("lag") < first
+    assert {(1, first), (2, first + 1)} <= set(changed.filter(as_of_before).select("lag", "served_no").iter_rows())
     assert changed.filter(as_of_before)["changed"].sum() == 0
     own = changed.filter(~as_of_before, pl.col("v_manufacturer") == str(family))
     assert own.select("lag", "served_no").unique().height > 0

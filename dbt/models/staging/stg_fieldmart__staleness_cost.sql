@@ -8,7 +8,7 @@ renamed as (
 
     select
         cast(model_id as varchar) as model_id,
-        cast(lag as integer) as lag_periods,
+        cast(lag_periods as integer) as lag_periods,
         cast(period_days as integer) as period_days,
         cast(is_reference as boolean) as is_reference,
         cast(n as bigint) as n,
