@@ -45,9 +45,9 @@ class Cost:
     measured_on: dt.date | None = None  # None: not measured in this warehouse
 
 
-# Where nothing was measured: a machine of two cores on 100M generated pairs with full scores, and the year of `promo`
-# to ingest; rounded up.
-ASSUMED = Cost(100_000_000, ingest_s=30, score_s=120, cpu_s=240, bytes=1e9, peak_rss_mib=6144)
+# Where nothing was measured: 100M generated pairs with full scores on a machine of two cores (`make bench ONLY=score`),
+# and the year of `promo` to ingest; rounded up.
+ASSUMED = Cost(100_000_000, ingest_s=40, score_s=40, cpu_s=60, bytes=1.3e9, peak_rss_mib=1024)
 
 
 @dataclass(frozen=True)
