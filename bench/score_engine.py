@@ -121,6 +121,7 @@ class EngineWorld:
 
     def score(self):
         calibrator, top = Calibrator(1.02, -0.1), TopPerColumn(CANDIDATES, TOP)
+        self.pairs.__dict__.pop("counts", None)  # what a block computes once
         for at, Z, unknown in allpairs.chunks(self.model, self.sides, self.X_u, self.X_c, self.pairs, self.unknown):
             calibrator.float32(Z)
             top.keep(Z, unknown, at)

@@ -22,12 +22,11 @@ import typer
 class Vectors:
     """One entity, the candidates on offer to it, and the features of the pair fields, as arrays."""
 
-    def __init__(self, folder, entity, match=None):
+    def __init__(self, folder, entity):
         about = json.loads((folder / "vectors.json").read_text())
         U, C, P, k = *(len(about["fields"][side]) for side in ("entity", "candidate", "pair")), about["k"]
-        people = read(folder / "entity_vectors").filter(entity_id=entity)
-        person = (people.filter(match_id=match) if match else people).collect()
-        check(len(person) == 1, "ENTITY (with --match, if it has several)", entity)
+        person = read(folder / "entity_vectors").filter(entity_id=entity).collect()
+        check(len(person), "ENTITY", entity)
         mine = {"match_id": person["match_id"].item()}
         offers, features = read(folder / "candidate_vectors").filter(**mine).collect(), read(folder / "feature_vectors")
         self.features, self.fields, self.ids = (
@@ -36,7 +35,7 @@ class Vectors:
             offers["candidate_id"].to_list(),
         )
         self.keys = array(offers["keys"], P, kind=int)
-        self.entries = read(folder / "pair_entries").filter(entity_id=entity, **mine).collect()
+        self.entries = read(folder / "pair_entries").filter(entity_id=entity).collect()
         self.base = person["constant"].to_numpy() + offers["constant"].to_numpy()
         self.base = self.base + array(offers["vector"], U * C * k) @ array(person["vector"], U * C * k)[0]
         self.of_entity, self.of_candidates = array(person["to_pairs"], P, U * k)[0], array(offers["to_pairs"], P, C * k)
@@ -86,14 +85,13 @@ def check(is_there, name, value):
 def main(
     entity: str,
     vectors: Annotated[Path, typer.Option(help="Folder of the vectors.")] = Path("warehouse/vectors/promo"),
-    match: Annotated[str | None, typer.Option(help="Which of the entity's matches, if there are several.")] = None,
     without: Annotated[list[str] | None, typer.Option(help="A candidate to leave out; may be repeated.")] = None,
     about: Annotated[str, typer.Option(help="The candidate that --set is about.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE; may be repeated.")] = None,
     top: Annotated[int, typer.Option(help="How many candidates to show.")] = 10,
 ):
     """Print an entity's best candidates with what is known at request time, and their rank and p before."""
-    found = Vectors(vectors, entity, match)
+    found = Vectors(vectors, entity)
     before, rows = found.known(), found.known()
     for assignment in set_ or []:
         field, _, value = assignment.partition("=")

@@ -13,9 +13,12 @@ from ffm_udf.allpairs_kernels import Lookups, finisher
 from ffm_udf.factored import Factored, Presence
 from ffm_udf.model import FFM
 from ffm_udf.pair_features import MISSING, PairFeatures, Sides
+from ffm_udf.rows import FieldRows
 from ffm_udf.scorer import Scorer
 
 CHUNK = 1 << 18  # pairs multiplied and finished at a time: their logits stay in the second-level cache
+ALL_PAIRS, BY_ROW = "all_pairs", "rows"
+TABLES = 1 << 27  # float32 that the tables B and D may take
 REPEATED = 1 << 23  # float32 that sums of repeated features may take
 MOST_FIELDS = 127  # unknown values of a pair are counted in an int8
 LARGEST_CHUNK = 1 << 12  # entities at a time, however few candidates: bounds the latent vectors gathered for them
@@ -73,9 +76,7 @@ class Grid:
         every field's default."""
         self.tables, self.width, codes, self.first_code = [], 1, [], np.zeros(len(pairs.keys), np.int64)
         for p, default in enumerate(pairs.default):
-            found = pairs.feature[pairs.indptr[p, 0] : pairs.indptr[p, -1]]
-            low = int(found.min()) if len(found) else 0
-            counts = np.bincount(found - low)
+            low, counts = pairs.counts[p]
             ids = np.argsort(-counts, kind="stable")
             ids = ids[(counts[ids] > 0) & (ids != default - low)]
             code_of = np.zeros(len(counts), np.int32)
@@ -149,9 +150,18 @@ def chunks(
         found = f"{pairs.entities} and {len(pairs.of_candidate)}"
         raise ValueError(f"pairs must be of {len(X_u)} entities and {len(X_c)} candidates, got {found}")
     step = min(max(1, CHUNK // max(1, len(X_c))), LARGEST_CHUNK)
-    if isinstance(model, FFM):
+    if isinstance(model, FFM) and engine(model, pairs) == ALL_PAIRS:
         return _factored(model, sides, X_u, X_c, pairs, unknown, step)
     return _by_row(model, sides, X_u, X_c, pairs, unknown, step)
+
+
+def engine(model: Scorer, pairs: PairFeatures) -> str:
+    """How `chunks` scores these pairs: ALL_PAIRS; or BY_ROW, if the model cannot be taken apart or the pair fields have
+    so many different features that tables of them would not fit."""
+    if not isinstance(model, FFM):
+        return BY_ROW
+    width = pairs.distinct()
+    return ALL_PAIRS if width * (width + len(pairs.of_candidate)) <= TABLES else BY_ROW
 
 
 def _factored(
@@ -183,7 +193,16 @@ def _by_row(
         entity = np.repeat(np.arange(first, first + n), len(X_c))
         X = pairs.rows(sides, X_u, X_c, entity, np.tile(np.arange(len(X_c)), n))
         count = (unknown == X).sum(axis=1).astype(np.int8)
-        yield first, model.decision_function(X).reshape(n, -1), count.reshape(n, -1)
+        yield first, _row_logits(model, X).reshape(n, -1), count.reshape(n, -1)
+
+
+def _row_logits(model: Scorer, X: np.ndarray) -> np.ndarray:
+    """Logits of encoded rows, some of which may have no feature in a field."""
+    present = X != MISSING
+    if present.all() or not isinstance(model, FFM):
+        return model.decision_function(X)
+    indptr = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int64)
+    return model.decision_function(FieldRows(indptr, np.nonzero(present)[1].astype(np.int32), X[present]))
 
 
 def _sum_by_power(straight: np.ndarray, twice: np.ndarray, present: np.ndarray, constant: float) -> None:

@@ -8,6 +8,9 @@ import numpy as np
 
 from ffm_udf.metrics import sigmoid
 
+# The float32 nearest to 0 and to 1 that are not these.
+LEAST, MOST = np.finfo(np.float32).tiny, np.nextafter(np.float32(1.0), np.float32(0.0))
+
 
 @dataclass(frozen=True)
 class Calibrator:
@@ -21,13 +24,14 @@ class Calibrator:
         return sigmoid(self.logit(logits))
 
     def float32(self, logits: np.ndarray) -> np.ndarray:
-        """The same for very many float32 logits, in float32."""
+        """The same for very many float32 logits, in float32; never 0 or 1, which are no odds at all."""
         p = logits * np.float32(-self.slope)
         p -= np.float32(self.intercept)
         with np.errstate(over="ignore"):  # exp may be inf: p is then 0, as it should
             np.exp(p, out=p)
         p += np.float32(1.0)
-        return np.reciprocal(p, out=p)
+        np.reciprocal(p, out=p)
+        return np.clip(p, LEAST, MOST, out=p)
 
     def logit(self, logits: np.ndarray) -> np.ndarray:
         """Log-odds of the calibrated probabilities, float64."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,26 @@ class PairFeatures:
                     raise ValueError(
                         f"{name} of pair field {p} must be within 0..{limit - 1}, got {found.min()}..{found.max()}"
                     )
+
+            below = np.ones(len(held), bool)
+            below[1:] = held[1:] > held[:-1]
+            starts = self.indptr[p, :-1] - self.indptr[p, 0]
+            below[starts[starts < len(held)]] = True
+            if not below.all():
+                raise ValueError(
+                    f"key of pair field {p} must ascend within an entity, got {held[~below][0]} twice or late"
+                )
+
+    @functools.cached_property
+    def counts(self) -> list[tuple[int, np.ndarray]]:
+        """Per pair field the lowest feature id of the entries, and how often it and each one after it occurs."""
+        held = [self.feature[ends[0] : ends[-1]] for ends in self.indptr]
+        lowest = [int(found.min()) if len(found) else 0 for found in held]
+        return [(low, np.bincount(found - low)) for low, found in zip(lowest, held, strict=True)]
+
+    def distinct(self) -> int:
+        """How many different features the pair fields have."""
+        return sum(int(np.count_nonzero(counts)) for _, counts in self.counts)
 
     @property
     def entities(self) -> int:

@@ -6,7 +6,7 @@ A block's folder appears whole (renamed into place) or not at all, so a rerun go
     entity_top.parquet  the highest pairs of every entity
     candidate_top.parquet  the block's highest pairs of every candidate
     entities.parquet, candidates.parquet  sums over the pairs of each
-    stats.json          counts, times, memory, and a hash of the values; written last
+    stats.json          counts, times, memory, sizes of the files, and a hash of ids and values; written last
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ from ffm_udf.cost import measured
 from ffm_udf.heartbeat import EVERY, FINISHED, beat
 from ffm_udf.pair_features import PairFeatures, Sides
 from ffm_udf.ranking import TopPerColumn, descending, keeper, picker, top_of_rows
-from ffm_udf.score_columns import Constants, Pairs, pair_table
+from ffm_udf.score_columns import Constants, Ids, PairRows
 
 ROW_GROUP = 1 << 16  # rows: what a lookup of one entity has to read
+STATS = "stats.json"
+PAIR_FILES = ("scores", "entity_top", "candidate_top")
+ENTITY_SUMS = {"entity": np.int64, "candidates": np.int64, "sum_p": float, "min_p": float, "max_p": float,
+               "best": np.int64, "sum_oov_share": float}  # fmt: skip
+CANDIDATE_SUMS = {"candidate": np.int64, "entities": np.int64, "sum_p": float, "max_p": float}
 STAGES = ("read", "prepare", "score", "rank", "write")
 
 
@@ -76,29 +81,59 @@ def score_block(task: dict[str, Any]) -> dict[str, Any]:
     out (the block's folder to be), heartbeat (file).
     """
     out = Path(task["out"])
-    if (out / "stats.json").exists():
-        return json.loads((out / "stats.json").read_text()) | {"is_resumed": True}
+    if (stats := finished(out)) is not None:
+        beat(Path(task["heartbeat"]), "scoring", FINISHED)
+        return stats | {"is_resumed": True}
     jit_s = compile_kernels()
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     with measured() as cost:
         found = _Scoring(task, unfinished).run()
+    files = {file.name: file.stat().st_size for file in unfinished.iterdir()}
     stats = found | {
         "block": task["block"],
         "wall_s": cost.wall_s,
         "cpu_s": cost.cpu_s,
         "jit_s": jit_s,
         "peak_rss_mib": cost.peak_rss_mib,
-        "bytes_written": sum(file.stat().st_size for file in unfinished.iterdir()),
+        "bytes_written": sum(files.values()),
+        "files": files,
         "worker": f"{os.getpid()}@{socket.gethostname()}",
         "model_loads": scoring.loads(task["model"]),
     }
-    (unfinished / "stats.json").write_text(json.dumps(stats))
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    (unfinished / STATS).write_text(json.dumps(stats))
+    _settle(unfinished, out)
     beat(Path(task["heartbeat"]), "scoring", FINISHED)
     return stats | {"is_resumed": False}
+
+
+def finished(out: Path) -> dict[str, Any] | None:
+    """The stats of a block that was scored before; None if there is none, or a file is not as long as it was."""
+    try:
+        stats = json.loads((out / STATS).read_text())
+        sizes = {name: (out / name).stat().st_size for name in stats["files"]}
+    except (OSError, ValueError, KeyError):
+        return None
+    return stats if sizes == stats["files"] else None
+
+
+def _settle(unfinished: Path, out: Path) -> None:
+    """Rename into place what is safely on disk; another attempt's finished block stays."""
+    for path in (*unfinished.iterdir(), unfinished):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    if out.exists() and finished(out) is None:
+        shutil.rmtree(out, ignore_errors=True)
+    try:
+        unfinished.rename(out)
+    except OSError:
+        if finished(out) is None:
+            raise
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 class _Scoring:
@@ -122,27 +157,34 @@ class _Scoring:
             self.model = scoring.opened(self.task["model"]).model
             self.block = block_inputs.block(self.task["inputs"], self.task["block"], self.layout)
             self.offers = block_inputs.offers(self.task["inputs"])
+            matches, of_entity = np.unique(self.block.match_id.astype(str), return_inverse=True)
+            ids = Ids(
+                self.block.entity_id, self.offers.candidate_id, pa.array(matches.tolist(), pa.string()), of_entity
+            )
         self.writers: dict[str, pq.ParquetWriter] = {}
-        self.waiting: dict[str, list[pa.Table]] = {}
+        self.pair_rows = {name: PairRows(ids, self.sides.n_fields, self.constants) for name in PAIR_FILES}
+        self.sums: dict[str, list[dict[str, np.ndarray]]] = {"entities": [], "candidates": []}
+        self.engines: set[str] = set()
         self.beaten = 0.0
-        self.of_candidates: list[pa.Table] = []
         for match, rows in block_inputs.groups(self.block.match_id):
             if match in self.offers.of_match:
-                self._score_match(match, rows, self.offers.of_match[match])
+                self._score_match(rows, self.offers.of_match[match])
         with self.clock.stage("write"):
-            self._write("candidates", _summed(self.of_candidates))
-            for name in list(self.waiting):
+            for name in PAIR_FILES:
                 self._flush(name)
+            self._write("entities", self._entity_sums())
+            self._write("candidates", self._candidate_sums())
             for writer in self.writers.values():
                 writer.close()
         return {
             "entities": len(self.block.X),
             "pairs": self.pairs,
+            "engines": sorted(self.engines),
             "sha256": self.hash.hexdigest(),
             **{f"{stage}_s": seconds for stage, seconds in self.clock.seconds.items()},
         }
 
-    def _score_match(self, match: str, rows: slice, offered: slice) -> None:
+    def _score_match(self, rows: slice, offered: slice) -> None:
         """Score the entities `rows` on the candidates `offered`, which have the same match."""
         X_u, X_c = self.block.X[rows], self.offers.X[offered]
         with self.clock.stage("prepare"):
@@ -151,10 +193,11 @@ class _Scoring:
             pairs = PairFeatures(
                 self.offers.keys[offered], keys, indptr, self.block.key, self.block.feature, self.default
             )
+            self.engines.add(allpairs.engine(self.model, pairs))
             stream = allpairs.chunks(self.model, self.sides, X_u, X_c, pairs, self.unknown)
-        top = TopPerColumn(len(X_c), self.task["top_n"])
-        sums = np.zeros(len(X_c)), np.full(len(X_c), -np.inf)
-        candidate_id = self.offers.candidate_id.slice(offered.start, len(X_c))
+            for ids, part in ((self.block.entity_id, rows), (self.offers.candidate_id, offered)):
+                self.hash.update("\0".join(ids.slice(part.start, part.stop - part.start).to_pylist()).encode())
+        top, sums = TopPerColumn(len(X_c), self.task["top_n"]), (np.zeros(len(X_c)), np.full(len(X_c), -np.inf))
         while True:
             with self.clock.stage("score"):
                 chunk = next(stream, None)
@@ -163,12 +206,12 @@ class _Scoring:
                 first, Z, unknown = chunk
                 self._fall_back(first, Z, unknown, X_u, X_c, pairs)
                 p = self.calibrator.float32(Z)
-            self._keep(first + rows.start, Z, p, unknown, top, sums, candidate_id, match)
+            self._keep(first + rows.start, offered.start, Z, p, unknown, top, sums)
             self._beat()
         with self.clock.stage("write"):
-            found = {"candidate_id": candidate_id, "entities": pa.array(np.full(len(X_c), len(X_u), np.int64))}
-            self.of_candidates.append(pa.table(found | {"sum_p": pa.array(sums[0]), "max_p": pa.array(sums[1])}))
-            self._write_candidate_top(top, candidate_id, match)
+            place, n = np.arange(offered.start, offered.stop), np.full(len(X_c), len(X_u), np.int64)
+            self.sums["candidates"].append({"candidate": place, "entities": n, "sum_p": sums[0], "max_p": sums[1]})
+            self._add_candidate_top(top, rows.start, offered.start)
 
     def _fall_back(
         self, first: int, Z: np.ndarray, unknown: np.ndarray, X_u: np.ndarray, X_c: np.ndarray, pairs: PairFeatures
@@ -188,72 +231,77 @@ class _Scoring:
     def _keep(
         self,
         first: int,
+        offered: int,
         Z: np.ndarray,
         p: np.ndarray,
         unknown: np.ndarray,
         top: TopPerColumn,
         sums: tuple[np.ndarray, np.ndarray],
-        candidate_id: pa.Array,
-        match: str,
     ) -> None:
-        """Rank and write a chunk and add it to the sums. Row i of the arrays is entity first + i of the block."""
+        """Rank and write a chunk and add it to the sums. Row i of the arrays is entity first + i of the block, column j
+        candidate offered + j."""
         n, m = Z.shape
         kept = min(self.task["top_n"], m)
         with self.clock.stage("rank"):
             top.keep(Z, unknown, first)
             order = descending(Z) if self.task["full"] else top_of_rows(Z, kept)[1]
-            ranked = [np.take_along_axis(values, order, 1) for values in (p, Z, unknown)]
-            self.hash.update(order.tobytes() + ranked[1].tobytes())
+            values = {"p": p, "raw_score": Z, "unknown": unknown}
+            ranked = {name: np.take_along_axis(found, order, 1) for name, found in values.items()}
+            for found in (order, *ranked.values()):
+                self.hash.update(found.tobytes())
             sums[0][:] += p.sum(axis=0, dtype=np.float64)
             np.maximum(sums[1], p.max(axis=0), out=sums[1])
             self.pairs += n * m
         with self.clock.stage("write"):
             if self.task["full"]:
-                self._write_ranked("scores", first, order, ranked, candidate_id, match)
-            self._write_ranked(
-                "entity_top", first, order[:, :kept], [values[:, :kept] for values in ranked], candidate_id, match
+                self._add_ranked("scores", first, offered, order, ranked)
+            best = {name: found[:, :kept] for name, found in ranked.items()}
+            self._add_ranked("entity_top", first, offered, order[:, :kept], best)
+            self.sums["entities"].append(
+                {
+                    "entity": np.arange(first, first + n),
+                    "candidates": np.full(n, m, np.int64),
+                    "sum_p": p.sum(axis=1, dtype=np.float64),
+                    "min_p": p.min(axis=1).astype(np.float64),
+                    "max_p": ranked["p"][:, 0].astype(np.float64),
+                    "best": order[:, 0] + offered,
+                    "sum_oov_share": unknown.sum(axis=1, dtype=np.float64) / self.sides.n_fields,
+                }
             )
-            summary = {
-                "entity_id": self.block.entity_id.slice(first, n),
-                "match_id": pa.repeat(match, n),
-                "candidates": pa.array(np.full(n, m, np.int64)),
-                "sum_p": pa.array(p.sum(axis=1, dtype=np.float64)),
-                "min_p": pa.array(p.min(axis=1).astype(np.float64)),
-                "max_p": pa.array(ranked[0][:, 0].astype(np.float64)),
-                "best_candidate_id": candidate_id.take(pa.array(order[:, 0])),
-                "sum_oov_share": pa.array(unknown.sum(axis=1, dtype=np.float64) / self.sides.n_fields),
-            }
-            self._write("entities", pa.table(summary))
 
-    def _write_ranked(
-        self,
-        name: str,
-        first: int,
-        order: np.ndarray,
-        ranked: list[np.ndarray],
-        candidate_id: pa.Array,
-        match: str,
+    def _add_ranked(
+        self, name: str, first: int, offered: int, order: np.ndarray, ranked: dict[str, np.ndarray]
     ) -> None:
-        """Rows of entities first, first + 1, … each with its candidates `order` [n, ranks] and their values."""
+        """Rows of entities first, first + 1, … each with its candidates offered + `order` [n, ranks] and the values."""
         n, ranks = order.shape
-        rank = np.tile(np.arange(1, ranks + 1, dtype=np.int32), n)
-        entity = np.repeat(np.arange(n, dtype=np.int32), ranks)
-        pairs = self._pairs(entity, order.reshape(-1), match, *(values.reshape(-1) for values in ranked))
-        ids = self.block.entity_id.slice(first, n), candidate_id
-        self._write(name, pair_table(*ids, pairs, self.sides.n_fields, self.constants, {"rank_in_entity": rank}))
+        columns = {
+            "entity": np.repeat(np.arange(first, first + n, dtype=np.int32), ranks),
+            "candidate": order.reshape(-1) + np.int32(offered),
+            "rank_in_entity": np.tile(np.arange(1, ranks + 1, dtype=np.int32), n),
+        }
+        self._add(name, columns | {value: found.reshape(-1) for value, found in ranked.items()})
 
-    def _write_candidate_top(self, top: TopPerColumn, candidate_id: pa.Array, match: str) -> None:
+    def _add_candidate_top(self, top: TopPerColumn, first: int, offered: int) -> None:
         candidate, slot = np.nonzero(top.place >= 0)
         raw = top.score[candidate, slot]
-        values = self.calibrator.float32(raw), raw, top.noted[candidate, slot]
-        pairs = self._pairs(top.place[candidate, slot], candidate.astype(np.int32), match, *values)
-        ids = self.block.entity_id, candidate_id
-        self._write("candidate_top", pair_table(*ids, pairs, self.sides.n_fields, self.constants, {}))
+        columns = {"entity": top.place[candidate, slot], "candidate": (candidate + offered).astype(np.int32)}
+        values = {"p": self.calibrator.float32(raw), "raw_score": raw, "unknown": top.noted[candidate, slot]}
+        self._add("candidate_top", columns | values)
 
-    def _pairs(
-        self, entity: np.ndarray, candidate: np.ndarray, match: str, p: np.ndarray, raw: np.ndarray, unknown: np.ndarray
-    ) -> Pairs:
-        return Pairs(entity, candidate, match, p, raw, unknown, unknown > self.most_unknown)
+    def _add(self, name: str, columns: dict[str, np.ndarray]) -> None:
+        self.pair_rows[name].add(columns | {"falls_back": columns["unknown"] > self.most_unknown})
+        if self.pair_rows[name].rows >= ROW_GROUP:
+            self._flush(name)
+
+    def _flush(self, name: str) -> None:
+        if self.pair_rows[name].rows:
+            self._write(name, self.pair_rows[name].take())
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        if name not in self.writers:
+            path, options = self.out / f"{name}.parquet", {"compression": "zstd", "compression_level": 1}
+            self.writers[name] = pq.ParquetWriter(path, table.schema, store_schema=False, **options)
+        self.writers[name].write_table(table, row_group_size=ROW_GROUP)
 
     def _beat(self) -> None:
         """Say how far it is, once a second: there can be thousands of small matches."""
@@ -261,25 +309,27 @@ class _Scoring:
             beat(Path(self.task["heartbeat"]), "scoring", self.pairs)
             self.beaten = time.monotonic()
 
-    def _write(self, name: str, table: pa.Table) -> None:
-        """Write once a row group is full: every match on its own would make row groups of a few rows."""
-        waiting = self.waiting.setdefault(name, [])
-        waiting.append(table)
-        if sum(map(len, waiting)) >= ROW_GROUP:
-            self._flush(name)
+    def _entity_sums(self) -> pa.Table:
+        """One row per entity with something on offer."""
+        found = _joined(self.sums["entities"], ENTITY_SUMS)
+        entity, best = found.pop("entity"), found.pop("best")
+        ids = {"entity_id": self.block.entity_id.take(pa.array(entity, pa.int64()))}
+        ids["match_id"] = pa.array(self.block.match_id[entity.astype(np.int64)], pa.string())
+        columns = ids | {name: pa.array(values) for name, values in found.items()}
+        columns["best_candidate_id"] = self.offers.candidate_id.take(pa.array(best, pa.int64()))
+        return pa.table(columns)
 
-    def _flush(self, name: str) -> None:
-        table = pa.concat_tables(self.waiting.pop(name)).unify_dictionaries()
-        if name not in self.writers:
-            path, options = self.out / f"{name}.parquet", {"compression": "zstd", "compression_level": 1}
-            self.writers[name] = pq.ParquetWriter(path, table.schema, store_schema=False, **options)
-        self.writers[name].write_table(table, row_group_size=ROW_GROUP)
+    def _candidate_sums(self) -> pa.Table:
+        """One row per candidate, whatever its matches."""
+        found = _joined(self.sums["candidates"], CANDIDATE_SUMS)
+        ids = self.offers.candidate_id.take(pa.array(found.pop("candidate"), pa.int64()))
+        joined = pa.table({"candidate_id": ids} | {name: pa.array(values) for name, values in found.items()})
+        how = [("entities", "sum"), ("sum_p", "sum"), ("max_p", "max")]
+        grouped = joined.group_by("candidate_id", use_threads=False).aggregate(how)
+        return grouped.rename_columns(["candidate_id", "entities", "sum_p", "max_p"]).sort_by("candidate_id")
 
 
-def _summed(tables: list[pa.Table]) -> pa.Table:
-    """One row per candidate of the tables, which have one per match."""
-    schema = [("candidate_id", pa.string()), ("entities", pa.int64()), ("sum_p", pa.float64()), ("max_p", pa.float64())]
-    joined = pa.concat_tables([pa.schema(schema).empty_table(), *tables])
-    grouped = joined.group_by("candidate_id", use_threads=False)
-    found = grouped.aggregate([("entities", "sum"), ("sum_p", "sum"), ("max_p", "max")])
-    return found.rename_columns([name for name, _ in schema]).sort_by("candidate_id")
+def _joined(parts: list[dict[str, np.ndarray]], columns: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {
+        name: np.concatenate([np.zeros(0, kind), *(part[name] for part in parts)]) for name, kind in columns.items()
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,50 +35,65 @@ class Constants:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Scored pairs: places in the lists of entity and candidate ids, the common match, and the values, all of length n.
+class Ids:
+    """The texts that pairs point to by their place: of a block's entities, all candidates, and the matches. match int32
+    [entities] is ascending."""
 
-    p, raw float32; unknown int8, the number of fields without a known value; falls_back bool: not scored by the model.
+    entity: pa.Array
+    candidate: pa.Array
+    match: pa.Array
+    match_of_entity: np.ndarray
+
+
+@dataclass
+class PairRows:
+    """Scored pairs that wait to be written: every match on its own would make tables, and row groups, of a few rows.
+
+    Columns, each a list of arrays of one length: entity, candidate int32 (places in `ids`), p, raw_score float32,
+    unknown int8 (fields without a known value), falls_back bool (not scored by the model), and ranks int32.
     """
 
-    entity: np.ndarray
-    candidate: np.ndarray
-    match: str
-    p: np.ndarray
-    raw: np.ndarray
-    unknown: np.ndarray
-    falls_back: np.ndarray
+    ids: Ids
+    n_fields: int
+    constants: Constants
+    rows: int = 0
+    waiting: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        self.waiting.append(columns)
+        self.rows += len(columns["entity"])
+
+    def take(self) -> pa.Table:
+        """All that waits, as rows of the facts `scores` or `top_scores`; nothing waits afterwards."""
+        found = {name: np.concatenate([part[name] for part in self.waiting]) for name in self.waiting[0]}
+        self.rows, self.waiting = 0, []
+        n, constants, entity = len(found["entity"]), self.constants, found["entity"]
+        shares = pa.array(np.arange(self.n_fields + 1, dtype=np.float32) / np.float32(self.n_fields))
+        sources = pa.array([constants.source, "prior"])
+        ranks = {name: pa.array(values) for name, values in found.items() if name.startswith("rank_")}
+        columns = {
+            "entity_id": _texts(self.ids.entity, entity),
+            "candidate_id": _texts(self.ids.candidate, found["candidate"]),
+            "match_id": _texts(self.ids.match, self.ids.match_of_entity[entity]),
+            "p": pa.array(found["p"]),
+            "raw_score": pa.array(found["raw_score"]),
+            **ranks,
+            "oov_share": pa.DictionaryArray.from_arrays(pa.array(found["unknown"]), shares),
+            "model_id": _same(constants.model_id, n),
+            "calibrator_id": _same(constants.calibrator_id, n),
+            "score_date": pa.repeat(pa.scalar(constants.score_date, pa.date32()), n),
+            "scored_at": pa.repeat(pa.scalar(constants.scored_at, pa.timestamp("us")), n),
+            "data_through": pa.repeat(pa.scalar(constants.data_through, pa.timestamp("us")), n),
+            "source": pa.DictionaryArray.from_arrays(pa.array(found["falls_back"].astype(np.int8)), sources),
+        }
+        return pa.table(columns)
 
 
-def pair_table(
-    entity_id: pa.Array,
-    candidate_id: pa.Array,
-    pairs: Pairs,
-    n_fields: int,
-    constants: Constants,
-    ranks: dict[str, np.ndarray],
-) -> pa.Table:
-    """The rows of the facts `scores` (ranks: rank_in_entity) and `top_scores` of these pairs; ranks int32 [n]."""
-    n = len(pairs.p)
-    shares = pa.array(np.arange(n_fields + 1, dtype=np.float32) / np.float32(n_fields))
-    sources = pa.array([constants.source, "prior"])
-    columns = {
-        "entity_id": pa.DictionaryArray.from_arrays(pa.array(pairs.entity, pa.int32()), entity_id),
-        "candidate_id": pa.DictionaryArray.from_arrays(pa.array(pairs.candidate, pa.int32()), candidate_id),
-        "match_id": _same(pa.array([pairs.match]), n),
-        "p": pa.array(pairs.p),
-        "raw_score": pa.array(pairs.raw),
-        **{name: pa.array(values, pa.int32()) for name, values in ranks.items()},
-        "oov_share": pa.DictionaryArray.from_arrays(pa.array(pairs.unknown), shares),
-        "model_id": _same(pa.array([constants.model_id]), n),
-        "calibrator_id": _same(pa.array([constants.calibrator_id]), n),
-        "score_date": pa.repeat(pa.scalar(constants.score_date, pa.date32()), n),
-        "scored_at": pa.repeat(pa.scalar(constants.scored_at, pa.timestamp("us")), n),
-        "data_through": pa.repeat(pa.scalar(constants.data_through, pa.timestamp("us")), n),
-        "source": pa.DictionaryArray.from_arrays(pa.array(pairs.falls_back.astype(np.int8)), sources),
-    }
-    return pa.table(columns)
+def _texts(ids: pa.Array, places: np.ndarray) -> pa.DictionaryArray:
+    """Texts by place. The dictionary is only the stretch of ids that occurs: a row group carries all of it."""
+    low, high = (int(places.min()), int(places.max())) if len(places) else (0, -1)
+    return pa.DictionaryArray.from_arrays(pa.array((places - low).astype(np.int32)), ids.slice(low, high - low + 1))
 
 
-def _same(value: pa.Array, n: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), value)
+def _same(value: str, n: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array([value]))

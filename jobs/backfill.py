@@ -26,6 +26,8 @@ from jobs.policies import Rates
 from jobs.progress import Progress
 
 GIB = 1024.0**3
+# What the JVM may take, by the setting of the driver's memory in jobs/spark_session.py; it is not measured.
+JVM_MIB = 3072
 
 
 class BackfillError(RuntimeError):
@@ -34,20 +36,26 @@ class BackfillError(RuntimeError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one date took: `ingest_s` whatever its size, the rest in proportion to `pairs`."""
+    """What one date took: `ingest_s` and memory whatever its size, the rest in proportion to `pairs`."""
 
     pairs: int
     ingest_s: float
     score_s: float
     cpu_s: float  # of scoring alone
     bytes: float
-    peak_rss_mib: float
+    peak_rss_mib: float  # of the largest worker
+    workers: int  # Python processes that scored blocks
     measured_on: dt.date | None = None  # None: not measured in this warehouse
+
+    @property
+    def memory_gib(self) -> float:
+        """What must be there from the first second to the last: every worker at the largest one's peak, and the JVM."""
+        return (self.workers * self.peak_rss_mib + JVM_MIB) / 1024
 
 
 # Where nothing was measured: 100M generated pairs with full scores on a machine of two cores (`make bench ONLY=score`),
 # and the year of `promo` to ingest; rounded up.
-ASSUMED = Cost(100_000_000, ingest_s=40, score_s=40, cpu_s=60, bytes=1.3e9, peak_rss_mib=1024)
+ASSUMED = Cost(100_000_000, ingest_s=40, score_s=40, cpu_s=60, bytes=1.3e9, peak_rss_mib=1024, workers=2)
 
 
 @dataclass(frozen=True)
@@ -112,10 +120,24 @@ def measured(cycle: Cycle) -> Cost | None:
         scoring = _scoring(found)
         if scoring["source"] != "stale" and scoring["pairs"]:
             score_s = _stage_s(found, "score") or scoring["wall_s"]
-            written = pc.sum(found.dataset("score_blocks").table()["bytes_written"]).as_py() or 0
-            sizes = (scoring["pairs"], ingest_s, score_s, scoring["cpu_s"], written, scoring["peak_rss_mib"])
-            return Cost(*sizes, measured_on=found.date)
+            blocks = found.dataset("score_blocks").table().to_pylist()
+            return Cost(
+                scoring["pairs"],
+                ingest_s,
+                score_s,
+                scoring["cpu_s"],
+                sum(block["bytes_written"] for block in blocks),
+                scoring["peak_rss_mib"],
+                _workers(blocks),
+                found.date,
+            )
     return None
+
+
+def _workers(blocks: Sequence[dict[str, Any]]) -> int:
+    """How many processes scored: those of the run that finished, blocks of an interrupted one are another's."""
+    own = {block["worker"] for block in blocks if not block["is_resumed"]}
+    return len(own or {block["worker"] for block in blocks})
 
 
 def is_scored(cycle: Cycle, model_id: str | None) -> bool:
@@ -171,7 +193,8 @@ def show(found: Plan, console: Console) -> None:
     console.print(table)
     on = found.cost.measured_on
     basis = f"as measured on {on}" if on else "by an assumption that was not measured here"
-    console.print(f"Projected {basis}, priced by rates.yml; storage for one month.", soft_wrap=True)
+    memory = f"{found.cost.memory_gib:.1f} GiB of memory all the time, storage for one month"
+    console.print(f"Projected {basis}, priced by rates.yml: {memory}.", soft_wrap=True)
 
 
 def run(found: Plan, score_one: Callable[[Cycle], Dataset]) -> Report:
@@ -228,13 +251,13 @@ def _pairs(cycle: Cycle) -> int | None:
 
 
 def _need(pairs: int, cost: Cost, rates: Rates) -> Need:
-    """The part of `cost` that is due to `pairs`; ingesting keeps one core busy."""
+    """The part of `cost` that is due to `pairs`; ingesting keeps one core busy, and memory is held all the time."""
     share = pairs / cost.pairs
     cpu_s, wall_s = cost.ingest_s + cost.cpu_s * share, cost.ingest_s + cost.score_s * share
     size = cost.bytes * share
     usd = (
         cpu_s / 3600 * rates.usd_per_cpu_hour
-        + cost.peak_rss_mib / 1024 * wall_s / 3600 * rates.usd_per_gib_hour
+        + cost.memory_gib * wall_s / 3600 * rates.usd_per_gib_hour
         + size / GIB * rates.usd_per_gib_month
     )
     return Need(pairs, cpu_s, wall_s, size, usd)

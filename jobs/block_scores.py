@@ -14,7 +14,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Sequence
+import uuid
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pyspark.sql import SparkSession
 
 from ffm_udf import heartbeat, score_blocks
 from ffm_udf.heartbeat import Beat
-from jobs import facts, models, score_files, score_inputs
+from jobs import durable, facts, models, score_files, score_inputs
 from jobs.calibrators import calibrator_id
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, write_json
@@ -71,13 +72,22 @@ class Scored:
 
     @property
     def sha256(self) -> str:
-        """Over ranks and raw scores of all pairs, in the order of the blocks."""
+        """Over ids, ranks, scores and unknown fields of all pairs, in the order of the blocks."""
         return self.datasets["score_blocks"].manifest["params"]["sha256"]
+
+    @property
+    def engine(self) -> str:
+        """all_pairs, rows, or both."""
+        return self.datasets["score_blocks"].manifest["params"]["engine"]
 
     @property
     def first_row(self) -> dict[str, Any]:
         """One of the scores: what is the same for all of them."""
-        return pq.ParquetFile(self.datasets["scores"].files[0]).read_row_group(0).slice(0, 1).to_pylist()[0]
+        return first_row(self.datasets["scores"])
+
+
+def first_row(scores: Dataset) -> dict[str, Any]:
+    return pq.ParquetFile(scores.files[0]).read_row_group(0).slice(0, 1).to_pylist()[0]
 
 
 def score_step(step: BlockStep) -> dict[str, Any]:
@@ -138,22 +148,33 @@ def score(
     contents = {"score_inputs": inputs.content}
     parts = PARTS if full else PARTS[1:]
     keys = {name: cycle.lake.key(name, __name__, contents, params) for name in parts}
-    found = {name: cycle.lake.find(name, key) for name, key in keys.items()}
-    whole = {name: dataset for name, dataset in found.items() if dataset is not None}
-    if len(whole) == len(parts):
-        return Scored(whole, True)
     work = cycle.warehouse / "work" / keys["score_blocks"]
-    tasks = [task | {"full": full} for task in _tasks(cycle, serving, instead, inputs, work)]
-    stats = _run(cycle, spark, tasks, stall_timeout)
-    return Scored(_commit(cycle, work, stats, keys, contents, params), False)
+    # A second run of the same scores waits for the first, and then finds them.
+    with durable.locked(work.with_name(f".{work.name}.lock")):
+        found = {name: cycle.lake.find(name, key) for name, key in keys.items()}
+        whole = {name: dataset for name, dataset in found.items() if dataset is not None}
+        if len(whole) == len(parts):
+            return Scored(whole, True)
+        tasks = [task | {"full": full} for task in _tasks(cycle, serving, instead, inputs, work, whole)]
+        stats = _run(cycle, spark, tasks, stall_timeout)
+        return Scored(_commit(cycle, work, stats, keys, contents, params), False)
 
 
 def _tasks(
-    cycle: Cycle, serving: Serving, instead: dict[str, Any] | None, inputs: Dataset, work: Path
+    cycle: Cycle,
+    serving: Serving,
+    instead: dict[str, Any] | None,
+    inputs: Dataset,
+    work: Path,
+    whole: Mapping[str, Dataset],
 ) -> list[dict[str, Any]]:
+    """A task per block. `whole`: data sets of these scores that are there already, where others were taken away."""
     plan = work / "plan.json"
     if not plan.exists():
-        write_json(plan, {"scored_at": dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=0).isoformat()})
+        began = dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=0)
+        for name in set(whole) & {"scores", "top_scores"}:
+            began = first_row(whole[name])["scored_at"]
+        write_json(plan, {"scored_at": began.isoformat()})
     constants = {
         "model_id": serving.model_id,
         "calibrator_id": calibrator_id(serving.calibrator),
@@ -172,12 +193,15 @@ def _tasks(
         "top_n": cycle.contract.top_n,
     }
     blocks = json.loads((root / "layout.json").read_text())["blocks"]
+    # A folder of this run's own: tasks of an earlier one may outlive it.
+    beats = work / "heartbeats" / uuid.uuid4().hex
+    beats.mkdir(parents=True)
     return [
         common
         | {
             "block": number,
             "out": str(work / f"block-{number:05d}"),
-            "heartbeat": str(work / "heartbeats" / str(number)),
+            "heartbeat": str(beats / str(number)),
         }
         for number in range(blocks)
     ]
@@ -188,9 +212,7 @@ def _run(
 ) -> list[dict[str, Any]]:
     """The stats of all blocks, told one by one, or a tenth at a time if there are many."""
     steps = [BlockStep(task) for task in tasks]
-    shutil.rmtree(Path(tasks[0]["heartbeat"]).parent, ignore_errors=True)  # of an earlier run
-    Path(tasks[0]["heartbeat"]).parent.mkdir(parents=True)
-    done = {task["block"] for task in tasks if (Path(task["out"]) / "stats.json").exists()}
+    done = [task for task in tasks if score_blocks.finished(Path(task["out"])) is not None]
     if done:
         cycle.progress.note(f"{len(done)} of {len(tasks)} blocks were scored by an earlier run")
     every, told = max(1, len(tasks) // 10), 0
@@ -215,10 +237,12 @@ def _commit(
     """Make the finished blocks data sets of the lake and remove them from `work`."""
     if not sum(block["pairs"] for block in stats):
         raise ScoreError("scores must be complete, got no scores at all: no entity has a candidate on offer")
-    folders = [work / f"block-{block['block']:05d}" for block in stats]
+    # A block whose entities have nothing on offer has no pairs to write.
+    folders = [work / f"block-{block['block']:05d}" for block in stats if block["pairs"]]
+    engine = " and ".join(sorted({engine for block in stats for engine in block["engines"]}))
     total = hashlib.sha256("\n".join(block["sha256"] for block in stats).encode()).hexdigest()
     writers = {
-        "scores": lambda out: _link(folders, "scores.parquet", out),
+        "scores": lambda out: link_files([folder / "scores.parquet" for folder in folders], out),
         "top_scores": lambda out: _top_scores(folders, cycle.contract.top_n, out),
         "score_entities": lambda out: _copy(
             folders, "entities.parquet", "select * from blocks order by entity_id", out
@@ -228,19 +252,14 @@ def _commit(
     }
     for name, key in keys.items():
         if cycle.lake.find(name, key) is None:
-            with cycle.lake.writing(name, key, contents, params | {"sha256": total}) as out:
+            with cycle.lake.writing(name, key, contents, params | {"sha256": total, "engine": engine}) as out:
                 writers[name](out)
     shutil.rmtree(work, ignore_errors=True)
     return {name: cycle.lake.get(name, key) for name, key in keys.items()}
 
 
-def _link(folders: list[Path], name: str, out: Path) -> None:
-    """The blocks' files, in their order; a block whose entities have nothing on offer has none."""
-    link_files([folder / name for folder in folders if (folder / name).exists()], out)
-
-
 def link_files(files: Sequence[Path | str], out: Path) -> None:
-    """Files under the names of a data set's parts: no second copy where the storage can link."""
+    """Files under the names of a data set's parts, without a copy where storage can link; OSError if one is gone."""
     for number, source in enumerate(files):
         target = out / f"part-{number:05d}.parquet"
         try:
@@ -308,7 +327,7 @@ def _copy(folders: list[Path], name: str, query: str, out: Path) -> None:
 
 
 def _files(folders: list[Path], name: str) -> list[str]:
-    return [str(folder / name) for folder in folders if (folder / name).exists()]
+    return [str(folder / name) for folder in folders]
 
 
 def _block_rows(stats: list[dict[str, Any]]) -> pa.Table:

@@ -30,6 +30,7 @@ from jobs import (
     reproduce,
     score,
     score_inputs,
+    served_links,
     serving,
     shadow,
     staleness,
@@ -349,9 +350,15 @@ def rollback(
     warehouse: Warehouse = ROOT,
     to: Annotated[str | None, typer.Option(help="Release id.  [default: the one before]")] = None,
 ) -> None:
-    """Point readers back to an earlier release; logged."""
-    release = guarded(lambda: releases.rollback(warehouse, to))
-    typer.echo(f"current is {release.release_id}")
+    """Point readers back to an earlier release, its scores and its vectors; logged."""
+
+    def step() -> None:
+        release = releases.rollback(warehouse, to)
+        typer.echo(f"current is {release.release_id}")
+        for line in served_links.follow(warehouse, release):
+            typer.echo(f"fieldmart: {line}", err=True)
+
+    guarded(step)
 
 
 @app.command("profile")

@@ -86,12 +86,19 @@ class Cycle:
         self, name: str, module: str, inputs: dict[str, str], params: Any, write: Callable[[Path], object]
     ) -> tuple[Dataset, bool]:
         """Data set `name`, found by its key or made by `write(folder)`; also whether it was found."""
+        dataset, found = self.prepare(name, module, inputs, params, write)
+        self.remember({name: dataset.key})
+        return dataset, found
+
+    def prepare(
+        self, name: str, module: str, inputs: dict[str, str], params: Any, write: Callable[[Path], object]
+    ) -> tuple[Dataset, bool]:
+        """The same, but the cycle does not stand on it yet: for data sets that must be remembered together."""
         key = self.lake.key(name, module, inputs, params)
         found = self.lake.find(name, key)
         if found is None:
             with self.lake.writing(name, key, inputs, params) as folder:
                 write(folder)
-        self.remember({name: key})
         return self.lake.get(name, key), found is not None
 
     def remember(self, datasets: dict[str, str], **more: Any) -> None:

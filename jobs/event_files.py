@@ -8,6 +8,7 @@ which period, is what `_event_rows` in jobs/history.py says of the same events a
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,19 @@ def read(file: EventFile, exposure_time: str, conversion_time: str, periods: Per
     return pl.concat([shown, later])
 
 
+def with_block(frame: pl.DataFrame, keys: Sequence[str], blocks: int) -> pl.DataFrame:
+    """`frame` with the block of each row's entity, z_block: the CRC-32 of its key's text modulo `blocks`.
+
+    A hash of the data frame's own may change with its version, and files made before would not fit those made after.
+    It is computed once per distinct key, of which there are far fewer than rows.
+    """
+    distinct = frame.select(keys).unique()
+    text = pl.concat_str([pl.col(name).cast(pl.String).fill_null("(missing)") for name in keys], separator="|")
+    numbers = [zlib.crc32(key.encode()) % blocks for key in distinct.select(text.alias(BLOCK))[BLOCK]]
+    known = distinct.with_columns(pl.Series(BLOCK, numbers, pl.Int32))
+    return frame.join(known, on=list(keys), how="left", nulls_equal=True, maintain_order="left")
+
+
 def by_block(
     spark: SparkSession,
     rows: DataFrame,
@@ -59,9 +73,9 @@ def by_block(
     load: Callable[[EventFile], pl.DataFrame],
     entity: Sequence[str],
     blocks: int,
-    work: Callable[[int, pl.DataFrame], str],
-) -> list[str]:
-    """What `work` says of each block: of its number and of the rows and events of its entities, in no particular order.
+    work: Callable[[int, pl.DataFrame], None],
+) -> None:
+    """Let `work` do each block, given its number and the rows and events of its entities in no particular order.
 
     The block of an entity follows from its key. `rows` are few and come with `kind`; a block without any has an empty
     frame. A column that only some of them have is null in the others.
@@ -71,8 +85,7 @@ def by_block(
     opening = {number for number, file in enumerate(sources) if file.kind not in [f.kind for f in sources[:number]]}
 
     def pack(frame: pl.DataFrame, everywhere: bool) -> pa.RecordBatch:
-        key = pl.concat_str([pl.col(name).cast(pl.String).fill_null("(missing)") for name in keys], separator="|")
-        numbered = frame.with_columns((key.hash(0) % blocks).cast(pl.Int32).alias(BLOCK))
+        numbered = with_block(frame, keys, blocks)
         parts = {number: part for (number,), part in numbered.partition_by(BLOCK, as_dict=True).items()}
         if everywhere:
             parts = dict.fromkeys(range(blocks), numbered.clear()) | parts
@@ -98,12 +111,12 @@ def by_block(
             for number, packed in zip(batch[BLOCK].to_pylist(), batch[ROWS].to_pylist(), strict=True):
                 waiting.setdefault(number, []).append(pl.read_ipc_stream(io.BytesIO(packed)))
         for number in sorted(waiting):
-            told = work(number, pl.concat(waiting.pop(number), how="diagonal_relaxed"))
-            yield pa.RecordBatch.from_pydict({"told": [told]})
+            work(number, pl.concat(waiting.pop(number), how="diagonal_relaxed"))
+            yield pa.RecordBatch.from_pydict({"done": pa.array([number], pa.int32())})
 
     nothing = io.BytesIO()
     pl.DataFrame(to_arrow_schema(rows.schema).empty_table()).write_ipc_stream(nothing)
     opened = spark.createDataFrame([(number, bytearray(nothing.getvalue())) for number in range(blocks)], PACKED)
     every = spark.range(0, len(sources), 1, max(1, len(sources))).mapInArrow(pack_files, PACKED)
     packed = rows.mapInArrow(pack_rows, PACKED).union(every).union(opened)
-    return [row.told for row in packed.repartitionById(blocks, BLOCK).mapInArrow(unpack, "told string").collect()]
+    packed.repartitionById(blocks, BLOCK).mapInArrow(unpack, "done int").collect()

@@ -1,7 +1,8 @@
 """Job: how each field and the score are distributed now, in bins frozen on a reference. Only counts; dbt does the rest.
 
 Fields: the most frequent training values are bins of their own, all others share one, values the vocabulary does not
-know have theirs; reference = training periods. Score: deciles of the calib periods; tonight's scores come last.
+know have theirs; reference = training periods. Score: deciles of the calib periods; tonight's scores come last, unless
+they are stale: those were counted in the night that made them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
             rows = field_bins(cycle, spark) + score_bins(cycle, spark)
             pq.write_table(facts.table("drift_bins", rows), out / "part-0.parquet")
 
-        bins, reused = cycle.make("drift_bins", __name__, inputs, None, write)
+        bins, reused = cycle.make("drift_bins", __name__, inputs, {"is_stale": _is_stale(cycle)}, write)
         stage.made(bins, reused)
     return bins
 
@@ -97,20 +98,26 @@ def bin_of_features(vocabulary: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFr
 
 
 def score_bins(cycle: Cycle, spark: SparkSession) -> list[dict[str, Any]]:
-    """Counts per period and decile of calibrated p: the verdict model's on past periods, then tonight's scores."""
-    predictions, scores = cycle.dataset("predictions"), cycle.dataset("scores")
+    """Counts per period and decile of calibrated p: the verdict model's on past periods, then tonight's scores.
+
+    Stale scores are another night's distribution and would hide a drift: they are left out.
+    """
+    predictions = cycle.dataset("predictions")
     place = _verdict_place(cycle)
     past = spark.read.parquet(str(predictions.folder / predictions.manifest["run"]))
     past = past.select("split", "period_no", F.col(f"p_{place}").alias("p"))
     steps = [step / DECILES for step in range(1, DECILES)]
     edges = sorted(set(past.where("split = 'calib'").approxQuantile("p", steps, 1e-4)))
-    tonight = spark.read.parquet(*scores.files).select(
-        F.lit("scores").alias("split"), F.lit(cycle.periods.scoring).alias("period_no"), "p"
-    )
     number = sum(((F.col("p") >= F.lit(edge)).cast("int") for edge in edges), F.lit(0))
-    both = past.where("split in ('calib', 'test')").unionByName(tonight).withColumn("bin_order", number)
-    both = both.withColumn("is_reference", F.col("split") == "calib").withColumn(
-        "period_no", F.when(F.col("split") != "calib", F.col("period_no"))
+    both = past.where("split in ('calib', 'test')")
+    if not _is_stale(cycle):
+        tonight = spark.read.parquet(*cycle.dataset("scores").files)
+        period = F.lit(cycle.periods.scoring).alias("period_no")
+        both = both.unionByName(tonight.select(F.lit("scores").alias("split"), period, "p"))
+    both = (
+        both.withColumn("bin_order", number)
+        .withColumn("is_reference", F.col("split") == "calib")
+        .withColumn("period_no", F.when(F.col("split") != "calib", F.col("period_no")))
     )
     counted = both.groupBy("is_reference", "period_no", "bin_order").agg(F.count("*").alias("n"))
     bounds = np.array([0.0, *edges, 1.0])
@@ -120,6 +127,10 @@ def score_bins(cycle: Cycle, spark: SparkSession) -> list[dict[str, Any]]:
         values = row.asDict() | {"field": "p", "bin": f"{low:.5f} to {high:.5f}"}
         found.append(_row(cycle, "score", values))
     return found
+
+
+def _is_stale(cycle: Cycle) -> bool:
+    return cycle.dataset("scoring").table()["source"][0].as_py() == "stale"
 
 
 def _verdict_place(cycle: Cycle) -> int:

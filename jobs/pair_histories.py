@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -58,8 +57,8 @@ class Blocks:
     offered: str
     members: Mapping[str, list[str]]
 
-    def write(self, number: int, rows: pl.DataFrame) -> dict[str, Any]:
-        """Write the files of block `number` from its entities, events and crossed pairs (`kind`); counts them."""
+    def write(self, number: int, rows: pl.DataFrame) -> None:
+        """Write the files of block `number` from its entities, events and crossed pairs (`kind`)."""
         members = {name: pl.scan_parquet(paths, hive_partitioning=False) for name, paths in self.members.items()}
         people = rows.filter(pl.col("kind") == ASKED).sort("match_id", "entity_id")
         people = people.with_row_index("z_entity").with_columns(pl.col("z_entity").cast(pl.Int32))
@@ -68,8 +67,6 @@ class Blocks:
         write_file(self.features(people, events, members), folder / "entities" / "part-00000.parquet")
         tables = self.tables(people, events, rows.filter(pl.col("kind") == CROSSED), members)
         write_file(tables, folder / "pairs" / "part-00000.parquet")
-        twice = people.filter(pl.struct("match_id", "entity_id").is_duplicated())["entity_id"]
-        return {"entities": len(people), "twice": twice.head(1).to_list()}
 
     def features(self, people: pl.DataFrame, events: pl.DataFrame, members: Mapping[str, pl.LazyFrame]) -> pa.Table:
         """The entities file: entity_id, match_id and one feature id per field."""

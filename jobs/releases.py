@@ -146,6 +146,27 @@ def rollback(warehouse: Path, to: str | None = None) -> Release:
     return _get(warehouse, to)
 
 
+def finish(warehouse: Path, release_id: str) -> Release:
+    """Point at a published release as `publish` would have, had it not died between the rename and the log.
+
+    A release that the log knows is left alone: readers may have been pointed elsewhere since.
+    """
+    with locked(warehouse / "releases" / ".lock"):
+        release = named(warehouse, release_id)
+        logged = (entry for entry in decision_log.entries(warehouse) if entry.kind == "publish")
+        if all(entry.payload["release_id"] != release_id for entry in logged):
+            _point(warehouse, release_id, "publish", release.manifest)
+    return _get(warehouse, release_id)
+
+
+def last_pointed(warehouse: Path, contract: str) -> str | None:
+    """Id of the contract's release that was published or rolled back to last."""
+    for entry in reversed(decision_log.entries(warehouse)):
+        if entry.kind in ("publish", "rollback") and entry.payload["contract"] == contract:
+            return entry.payload["release_id"]
+    return None
+
+
 def current(warehouse: Path) -> Release | None:
     """The release the pointer names; None before the first."""
     release_id = _pointed(warehouse)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
@@ -22,7 +21,6 @@ from jobs import (
     block_scores,
     decision_log,
     facts,
-    models,
     score_audits,
     score_files,
     serving,
@@ -36,16 +34,18 @@ from jobs.cycle import Cycle
 from jobs.lake import Dataset, LakeError, sha256_json
 from jobs.score_bands import ScoreBands, load_bands
 from jobs.serving import Serving
+from jobs.watched_job import JobError
 
 CHALLENGER = "challenger"
 
 
 @dataclass(frozen=True)
 class Served:
-    """What readers will see: the scores, the model behind them, the audits of every attempt (rows of the fact), and why
-    it is not the champion ("" if it is)."""
+    """What readers will see: the scores and all data sets that go with them by name, the model behind them, the audits
+    of every attempt (rows of the fact), and why it is not the champion ("" if it is)."""
 
     scored: Scored
+    datasets: dict[str, Dataset]
     model_id: str
     calibrator_id: str
     source: str  # model | stale | prior
@@ -72,17 +72,28 @@ def run(
     """
     limits = load_bands(bands)
     with cycle.stage("score") as stage:
+        shadowing = _shadow(cycle, shadow_model) if shadow_model else None
         served = serve(cycle, spark, limits, stall_timeout)
-        other = _shadow_id(cycle, shadow_model)
-        compared = _shadowed(cycle, spark, served, other, stall_timeout) if other else []
-        _make_fact(cycle, "score_audits", served.audits)
-        _make_fact(cycle, "shadow_comparison", compared)
-        row = _scoring(cycle, served, other if compared else None)
-        found = _make_fact(cycle, "scoring", [row])
-        cycle.remember({}, run={"serving_model_id": served.model_id, "score_source": served.source})
+        found = _remember(cycle, served, [], None)
+        if shadowing:
+            compared = _shadowed(cycle, spark, served, shadowing, stall_timeout)
+            found = _remember(cycle, served, compared, shadowing.model_id if compared else None)
         stage.made(served.scored.datasets["scores"], served.scored.reused)
-        _tell(cycle, row)
+        _tell(cycle, found.table().to_pylist()[0])
     return found
+
+
+def _remember(cycle: Cycle, served: Served, compared: list[dict[str, Any]], shadow_model_id: str | None) -> Dataset:
+    """Make the facts that tell of the scores and let the cycle stand on all of them at once; the fact `scoring`."""
+    rows = {
+        "score_audits": served.audits,
+        "shadow_comparison": compared,
+        "scoring": [_scoring(cycle, served, shadow_model_id)],
+    }
+    made = served.datasets | {name: _fact(cycle, name, found) for name, found in rows.items()}
+    run = {"serving_model_id": served.model_id, "score_source": served.source}
+    cycle.remember({name: dataset.key for name, dataset in made.items()}, run=run)
+    return made["scoring"]
 
 
 def is_degraded(scoring: Dataset) -> bool:
@@ -90,8 +101,8 @@ def is_degraded(scoring: Dataset) -> bool:
     return scoring.table()["is_degraded"][0].as_py()
 
 
-def make_lists(cycle: Cycle, inputs: Dataset) -> None:
-    """Make the facts `entities` and `candidates`, who is scored on what, from the score_inputs."""
+def make_lists(cycle: Cycle, inputs: Dataset) -> dict[str, Dataset]:
+    """The facts `entities` and `candidates`, who is scored on what, from the score_inputs."""
     root = inputs.folder / inputs.manifest["run"]
     queries = {
         "entities": """
@@ -101,6 +112,7 @@ def make_lists(cycle: Cycle, inputs: Dataset) -> None:
         """,
         "candidates": "select candidate_id, match_id, label from candidates",
     }
+    found = {}
     for name, query in queries.items():
 
         def write(out: Path, query: str = query) -> None:
@@ -111,12 +123,13 @@ def make_lists(cycle: Cycle, inputs: Dataset) -> None:
                 target = score_files.quoted(str(out / "part-00000.parquet"))
                 db.execute(f"copy ({query} order by all) to {target} (format parquet)")
 
-        cycle.make(name, __name__, {"score_inputs": inputs.content}, None, write)
+        found[name], _ = cycle.prepare(name, __name__, {"score_inputs": inputs.content}, None, write)
+    return found
 
 
 def serve(cycle: Cycle, spark: SparkSession, limits: ScoreBands, stall_timeout: float) -> Served:
     """Score with the champion and audit; if an audit fails, the last good scores stay, or the prior scores if there are
-    none. What is served is remembered in the cycle. Raises ScoreError if there is nothing that may be seen."""
+    none. The cycle does not stand on them yet. Raises ScoreError if there is nothing that may be seen."""
     last = stale_scores.last_good(cycle)
     chosen, rows, reasons = serving.champion_or_prior(cycle), [], []
     champion = chosen.requested_model_id
@@ -124,76 +137,102 @@ def serve(cycle: Cycle, spark: SparkSession, limits: ScoreBands, stall_timeout: 
         reasons += [chosen.reason] if chosen.reason else []
         with block_scores.warmed_up(cycle, spark, chosen):
             inputs = block_scores.inputs_of(cycle, spark, chosen)
-        make_lists(cycle, inputs)
+        lists = make_lists(cycle, inputs)
         scored = block_scores.score(cycle, spark, chosen, inputs, stall_timeout)
-        audits = _audit(cycle, chosen, scored, last, limits)
+        audits = _audit(cycle, chosen, scored, lists, last, limits)
         rows += [audit.row(attempt, chosen.model_id, chosen.source) for audit in audits]
         failed = score_audits.failed(audits)
         if not failed:
-            cycle.remember({name: dataset.key for name, dataset in scored.datasets.items()})
+            made = scored.datasets | lists
             vectors.make(cycle, spark, chosen, inputs, stall_timeout)
             used = calibrator_id(chosen.calibrator)
-            return Served(scored, chosen.model_id, used, chosen.source, champion, rows, "; ".join(reasons))
+            return Served(scored, made, chosen.model_id, used, chosen.source, champion, rows, "; ".join(reasons))
         more = f" and {len(failed) - 1} more audits" if len(failed) > 1 else ""
         reasons.append(f"the scores of {chosen.model_id} failed {failed[0].sentence}{more}")
         cycle.progress.note(reasons[-1])
-        if last is not None:
-            return _stale(cycle, last, champion, rows, "; ".join(reasons))
+        stale = None if last is None else _stale(cycle, last, champion, rows, "; ".join(reasons))
+        if stale is not None:
+            return stale
         if chosen.source == "prior":
             break
-        chosen = serving.prior(cycle, champion, "")
+        try:
+            chosen = serving.prior(cycle, champion, "")
+        except LakeError as error:
+            reasons.append(str(error))
+            break
     raise ScoreError(f"no scores may be seen: {'; '.join(reasons)}; and no earlier release has scores to serve")
 
 
 def _stale(
     cycle: Cycle, last: stale_scores.StaleSource, champion: str | None, rows: list[dict[str, Any]], reason: str
-) -> Served:
-    stale_scores.serve_stale(cycle, last, reason)
-    scored = Scored({name: cycle.dataset(name) for name in PARTS}, False)
-    old = last.scoring
-    return Served(scored, old["model_id"], old["calibrator_id"], "stale", champion, rows, reason)
+) -> Served | None:
+    """The last good scores; None if they are damaged, and all before them."""
+    whole = stale_scores.serve_stale(cycle, last, reason)
+    if whole is None:
+        return None
+    made = {name: cycle.dataset(name) for name in (*stale_scores.REWRITTEN, *stale_scores.KEPT)}
+    scored, old = Scored({name: made[name] for name in PARTS}, False), whole.scoring
+    return Served(scored, made, old["model_id"], old["calibrator_id"], "stale", champion, rows, reason)
 
 
 def _audit(
-    cycle: Cycle, chosen: Serving, scored: Scored, last: stale_scores.StaleSource | None, limits: ScoreBands
+    cycle: Cycle,
+    chosen: Serving,
+    scored: Scored,
+    lists: dict[str, Dataset],
+    last: stale_scores.StaleSource | None,
+    limits: ScoreBands,
 ) -> list[score_audits.ScoreAudit]:
     files = score_audits.ScoredFiles(
         scored.datasets["scores"].files, chosen.model_id, chosen.source, Calibrator(**chosen.calibrator)
     )
-    reference = last.reference(cycle) if last else None
-    return score_audits.audit(files, score_audits.expected(cycle), reference, limits)
+    wanted = score_audits.expected(cycle, {name: dataset.files for name, dataset in lists.items()})
+    return score_audits.audit(files, wanted, last.reference(cycle) if last else None, limits)
 
 
-def _shadow_id(cycle: Cycle, asked: str | None) -> str | None:
-    """The model that `--shadow` names; `challenger`: that of the last decision, ScoreError if there is none."""
-    if asked != CHALLENGER:
-        return asked
-    for entry in reversed(decision_log.entries(cycle.warehouse)):
-        if entry.kind == "decision" and entry.payload["contract"] == cycle.contract.name:
-            return entry.payload["model_id"]
-    raise ScoreError(f"--shadow {CHALLENGER}: no model of {cycle.contract.name} was ever judged")
+def _shadow(cycle: Cycle, asked: str) -> Serving:
+    """The model that `--shadow` names; `challenger`: that of the last decision up to the cycle's date. ScoreError if
+    there is none, or it cannot score this cycle."""
+    model_id = asked
+    if asked == CHALLENGER:
+        judged = [
+            entry.payload["model_id"]
+            for entry in decision_log.entries(cycle.warehouse)
+            if entry.kind == "decision"
+            and entry.payload["contract"] == cycle.contract.name
+            and entry.payload["cycle_date"] <= str(cycle.date)
+        ]
+        if not judged:
+            raise ScoreError(f"--shadow {CHALLENGER}: no model of {cycle.contract.name} was judged up to {cycle.date}")
+        model_id = judged[-1]
+    try:
+        return serving.checked(cycle, model_id, None)
+    except (OSError, ValueError, LakeError) as error:
+        raise ScoreError(f"--shadow {asked} cannot be used: {error}") from None
 
 
 def _shadowed(
-    cycle: Cycle, spark: SparkSession, served: Served, other: str, stall_timeout: float
+    cycle: Cycle, spark: SparkSession, served: Served, chosen: Serving, stall_timeout: float
 ) -> list[dict[str, Any]]:
-    """Score with the shadow as well and keep its scores; what differs, nothing if stale scores are served."""
+    """Score with the shadow as well and keep its scores; what differs. Nothing if stale scores are served, or if the
+    shadow fails, which is told and harms nobody."""
     if served.source == "stale":
-        cycle.progress.note(f"{other} was not scored in the shadow: what is served is stale")
+        cycle.progress.note(f"{chosen.model_id} was not scored in the shadow: what is served is stale")
         return []
-    try:
-        chosen = serving.checked(cycle, other, served.requested_model_id)
-    except (OSError, ValueError, LakeError) as error:
-        raise ScoreError(f"--shadow {other} cannot be used: {error}") from None
     own_inputs = cycle.dataset("score_inputs").key
-    inputs = block_scores.inputs_of(cycle, spark, chosen)
-    scores = block_scores.score(cycle, spark, chosen, inputs, stall_timeout).datasets["scores"]
-    cycle.remember({"score_inputs": own_inputs})  # the shadow's are not what the cycle stands on
+    try:
+        inputs = block_scores.inputs_of(cycle, spark, chosen)
+        scores = block_scores.score(cycle, spark, chosen, inputs, stall_timeout).datasets["scores"]
+    except (JobError, ScoreError) as error:
+        cycle.progress.note(f"the shadow {chosen.model_id} failed, what is served does not depend on it: {error}")
+        return []
+    finally:
+        cycle.remember({"score_inputs": own_inputs})  # the shadow's are not what the cycle stands on
     cycle.make(
-        "shadow_scores", __name__, {"scores": scores.content}, other,
+        "shadow_scores", __name__, {"scores": scores.content}, chosen.model_id,
         lambda out: block_scores.link_files(scores.files, out))  # fmt: skip
     return shadow.compare(
-        served.scored.datasets["scores"].files, scores.files, served.model_id, other, cycle.contract.top_n
+        served.scored.datasets["scores"].files, scores.files, served.model_id, chosen.model_id, cycle.contract.top_n
     )
 
 
@@ -204,7 +243,6 @@ def _scoring(cycle: Cycle, served: Served, shadow_model_id: str | None) -> dict[
     for block in blocks:
         by_worker[block["worker"]] += block["wall_s"]
     walls = [block["wall_s"] for block in blocks if block["pairs"]]
-    algorithm = models.read_card(cycle.warehouse, served.model_id)["algorithm"]
     return {
         "model_id": served.model_id,
         "calibrator_id": served.calibrator_id,
@@ -213,7 +251,7 @@ def _scoring(cycle: Cycle, served: Served, shadow_model_id: str | None) -> dict[
         "requested_model_id": served.requested_model_id,
         "is_degraded": served.is_degraded,
         **{name: first[name] for name in ("score_date", "scored_at", "data_through")},
-        "engine": "all_pairs" if algorithm == "ffm" else "rows",
+        "engine": served.scored.engine,
         "entities": sum(block["entities"] for block in blocks),
         "candidates": served.scored.datasets["score_candidates"].rows,
         "pairs": sum(block["pairs"] for block in blocks),
@@ -228,8 +266,8 @@ def _scoring(cycle: Cycle, served: Served, shadow_model_id: str | None) -> dict[
     }
 
 
-def _make_fact(cycle: Cycle, name: str, rows: list[dict[str, Any]]) -> Dataset:
-    found, _ = cycle.make(
+def _fact(cycle: Cycle, name: str, rows: list[dict[str, Any]]) -> Dataset:
+    found, _ = cycle.prepare(
         name,
         __name__,
         {"rows": sha256_json(rows)},
@@ -240,7 +278,9 @@ def _make_fact(cycle: Cycle, name: str, rows: list[dict[str, Any]]) -> Dataset:
 
 
 def _tell(cycle: Cycle, row: dict[str, Any]) -> None:
-    idle = pc.sum(pc.equal(cycle.dataset("entities").table()["candidates"], 0)).as_py() or 0
+    with score_files.connection() as db:
+        listed = score_files.scan(cycle.dataset("entities").files)
+        [[idle]] = db.execute(f"select count(*) from {listed} where candidates = 0").fetchall()
     note = f"; {idle:,} entities have nothing on offer" if idle else ""
     rate = row["pairs"] / max(row["cpu_s"], 1e-9)
     cycle.progress.note(

@@ -1,21 +1,22 @@
 """May tonight's scores be served? Checks on the finished files, before anything is visible.
 
-Complete (every entity has each candidate of its match once), numbers (no NaN, 0 < p < 1), right (p follows the
-calibrator from the raw score; mean p of pairs seen before is near their own rate) and like the last release's (PSI).
-Whatever cannot be measured fails, except where the audit says why there is nothing to compare with.
+Complete (every entity has each candidate of its match once, no declared slice is without), numbers (no NaN,
+0 < p < 1), right (p follows the calibrator from the raw score; mean p of pairs seen before is near their own rate) and
+like the last release's (PSI). Whatever cannot be measured fails, except where the audit says why there is nothing to
+compare with.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from ffm_udf.calibration import Calibrator
-from jobs import score_files
+from jobs import score_files, scored_slices
 from jobs.cycle import Cycle
 from jobs.score_bands import Band, ScoreBands
 from jobs.score_files import scan
@@ -39,6 +40,7 @@ class Expected:
     candidates: Sequence[str]  # files of the fact `candidates`
     examples: Sequence[str]  # past exposures: keys, period_no and y; empty if there are none
     last_matured: int  # the last period whose labels are final
+    lists: scored_slices.Lists  # who and what the source wants scored, with the columns of slices
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class ScoreAudit:
         return f"{self.audit}: {value}" + (f", must be {' and '.join(ends)}" if ends else "") + f" ({self.why})"
 
 
-def expected(cycle: Cycle) -> Expected:
+def expected(cycle: Cycle, lists: Mapping[str, Sequence[str]]) -> Expected:
     """What the scores of `cycle` must cover; past exposures are its own, or else another cycle's of the contract.
+
+    `lists`: files of the facts `entities` and `candidates` that go with the scores.
 
     Another cycle may know later periods: `audit` reads none after the last matured one of this cycle.
     """
@@ -87,17 +91,17 @@ def expected(cycle: Cycle) -> Expected:
     days += [cycle.date.fromisoformat(day) for day in others if day != str(cycle.date)]
     cycles = (Cycle(cycle.contract, day, cycle.warehouse, cycle.progress) for day in days)
     known = next((found.dataset("examples").files for found in cycles if found.has("examples")), [])
-    return Expected(
-        cycle.dataset("entities").files, cycle.dataset("candidates").files, known, cycle.periods.last_matured
-    )
+    asked = scored_slices.lists(cycle)
+    return Expected(lists["entities"], lists["candidates"], known, cycle.periods.last_matured, asked)
 
 
 def audit(scored: ScoredFiles, expected: Expected, reference: Reference | None, bands: ScoreBands) -> list[ScoreAudit]:
-    """All audits of finished scores, failed ones too; the scores are read twice (and once more for a reference)."""
+    """All audits of finished scores, failed ones too; the scores are read three times, once more for a reference."""
     with score_files.connection() as db:
         _summarise(db, scored, expected)
         return [
             *_complete(db, scored),
+            _none("slice_values_without_scores", *scored_slices.unscored(db, expected.lists, scored.scores)),
             *_numbers(db, scored, bands),
             _calibrated(db, scored, expected, bands),
             _stable(db, scored, expected, reference, bands),

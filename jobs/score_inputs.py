@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import encode, score_files
@@ -89,7 +89,7 @@ def sides(contract: Contract, entity_columns: Collection[str], offer_columns: Co
 def make(cycle: Cycle, spark: SparkSession, vocabulary: pa.Table, base_rate: float) -> tuple[Dataset, bool]:
     """The data set `score_inputs` of a model's `vocabulary` and `base_rate`; also whether it was there already.
 
-    Raises InputsError if a list lacks a column, is empty or has a row twice.
+    Raises InputsError if a list lacks a column, is empty, or has an entity, or a candidate of one match, twice.
     """
     inputs = encode.contents(cycle) | {name: cycle.dataset(name).content for name in ("entity_list", "offer_list")}
     inputs["vocabulary"] = sha256_json(vocabulary.select(["field", "value", "feature_id"]).to_pydict())
@@ -117,6 +117,7 @@ class _Maker:
         people = read.parquet(*self.cycle.dataset("entity_list").files)
         offers = read.parquet(*self.cycle.dataset("offer_list").files)
         found = sides(contract, people.columns, offers.columns)
+        refuse_twice(contract, self.cycle.dataset("entity_list").files)
         people = self._asked(people.select(*found.entity_columns))
         offers = self._asked(offers.select(*found.offer_columns).distinct())
         for column in contract.match:  # what has no match is on offer to nobody
@@ -216,7 +217,8 @@ class _Maker:
 
         [[told]] = coded.repartition(1).mapInArrow(number, "told string").collect()
         report = json.loads(told)
-        refuse_twice("candidates", report["twice"])
+        for twice in report["twice"]:
+            raise InputsError(f"source.candidates must have each row once per match, got {twice!r} twice")
         return report["keys"]
 
     def _write_blocks(
@@ -237,7 +239,7 @@ class _Maker:
         only = contract.model_copy(update={"fields": tuple(rule for rule in entity if rule not in own)})
         columns = {c for rule in own for c in rule.columns}
         left = sorted((columns & set(found.entity_columns)) | set(contract.entity))
-        keep = [*encode.keys(contract, ("entity_id", "match_id")), *left, "period_no"]
+        keep = [*asker_keys(contract), *left, "period_no"]
         asked = encode.values(people, only, cycle.periods, tables, self.base_rate, keep)
         for column in sorted(columns - set(left)):
             asked = asked.withColumn(column, F.lit(None).cast(offers.schema[column].dataType))
@@ -258,16 +260,15 @@ class _Maker:
         )
 
         times, periods = (contract.exposure_time, contract.conversion_time), cycle.periods
-        told = by_block(
+        by_block(
             self.spark,
             rows,
             self._event_files(own, tables),
             lambda file: read(file, *times, periods),
             contract.entity,
             blocks,
-            lambda number, mine: json.dumps(task.write(number, mine)),
+            task.write,
         )
-        refuse_twice("entities", [name for report in told for name in json.loads(report)["twice"]])
 
     def _event_files(self, own: Sequence[FieldRule], tables: Events) -> list[EventFile]:
         """The snapshot's files that the rules count, each with the keys of its own rules."""
@@ -284,7 +285,7 @@ class _Maker:
         """The pairs of a field that is no history of the entity itself: each of its distinct `left` values with each
         key on offer there, encoded like any row, for all entities with these values."""
         cycle, contract = self.cycle, self.cycle.contract
-        mine = people.select(*encode.keys(contract, ("entity_id", "match_id")), *sorted({*left, *contract.entity}))
+        mine = people.select(*asker_keys(contract), *sorted({*left, *contract.entity}))
         key = F.col(field.key).alias("z_key")
         keys = self.spark.read.parquet(str(offered)).select("match_id", *field.right, key).distinct()
         rows = self._asked(mine.select("match_id", *left).distinct().join(keys, on="match_id", how="inner"))
@@ -298,6 +299,15 @@ class _Maker:
         both = mine.join(coded.withColumnsRenamed(names), on=same, how="inner")
         made = both.withColumn("kind", F.lit(CROSSED)).withColumn("z_field", F.lit(place))
         return made.select("entity_id", "match_id", *contract.entity, "kind", "z_field", "z_key", "z_feature")
+
+
+def asker_keys(contract: Contract) -> list[Column]:
+    """entity_id and match_id of the entity list as text. Null among the columns of `match` is no match at all: as text
+    it would be the match of offers whose own is empty."""
+    entity_id, match_id = encode.keys(contract, ("entity_id", "match_id"))
+    for column in contract.match:
+        match_id = F.when(F.col(column).isNotNull(), match_id)
+    return [entity_id, match_id.alias("match_id")]
 
 
 def _known(match: Sequence[str]) -> str:
@@ -343,6 +353,19 @@ def with_keys(rows: pl.DataFrame, pair: Sequence[PairField]) -> pl.DataFrame:
     return rows
 
 
-def refuse_twice(name: str, twice: list[str]) -> None:
-    if twice:
-        raise InputsError(f"source.{name} must have each row once per match, got {twice[0]!r} twice")
+def refuse_twice(contract: Contract, files: Sequence[str]) -> None:
+    """InputsError if an entity is on the list more than once, with whatever matches: the marts have one row for each
+    entity and candidate, which could be on offer in several of them."""
+    match = f"concat_ws('|', {', '.join(contract.match)})" if contract.match else "''"
+    with score_files.connection() as db:
+        found = db.execute(f"""
+            select concat_ws('|', {", ".join(contract.entity)}) as entity_id, count(*), list(distinct {match})
+            from {score_files.scan(files)}
+            group by entity_id
+            having count(*) > 1
+            order by entity_id
+            limit 1
+        """).fetchall()
+    for entity_id, n, matches in found:
+        told = f"with matches {', '.join(sorted(matches))}" if len(matches) > 1 else f"{n} times"
+        raise InputsError(f"source.entities must have each entity once, got {entity_id!r} {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,46 +65,61 @@ def checked(cycle: Cycle, model_id: str, champion: str | None) -> Serving:
 
 
 def prior(cycle: Cycle, champion: str | None, reason: str) -> Serving:
-    """Tonight's prior with tonight's calibrator; if nothing was trained tonight, the last prior with its own."""
+    """Tonight's prior with tonight's calibrator; if there is none, or it is damaged, the last one with its own.
+
+    Raises LakeError if no prior up to the cycle's date fits the contract's fields.
+    """
     if cycle.has("models") and cycle.has("calibrators"):
         rows = cycle.dataset("models").table().to_pylist()
-        own = next(row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate")
-        return Serving(own, "prior", serving_calibrator(cycle, own), champion, reason)
-    fits = sha256_json(features(cycle.contract))
-    for card in _priors(cycle):
-        if card["lineage"]["features_sha"] == fits and card["lineage"]["cycle_date"] <= str(cycle.date):
-            return Serving(card["model_id"], "prior", card["calibrator"], champion, reason)
-    raise LakeError(f"no model can score {cycle.contract.name} {cycle.date}: run `fieldmart train` first")
+        mine = [row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate"]
+        for own in mine:
+            if _is_whole(cycle, own):
+                return Serving(own, "prior", serving_calibrator(cycle, own), champion, reason)
+    sha = sha256_json(features(cycle.contract))
+    card = _last_prior(cycle, lambda lineage: lineage["features_sha"] == sha)
+    if card is None:
+        raise LakeError(f"no model can score {cycle.contract.name} {cycle.date}: run `fieldmart train` first")
+    return Serving(card["model_id"], "prior", card["calibrator"], champion, reason)
 
 
 def fallback(cycle: Cycle, serving: Serving) -> dict[str, Any] | None:
     """What scores pairs that the model knows too little of: the prior of the same vocabulary, as part of a task.
 
-    None where the prior serves anyway, or where none was trained with the model's vocabulary.
+    None where the prior serves anyway, or where there is no whole one with the model's vocabulary up to the cycle.
     """
     if serving.source == "prior":
         return None
-    vocabulary = models.read_card(cycle.warehouse, serving.model_id)["lineage"]["vocabulary"]["key"]
-    for card in _priors(cycle):
-        if card["lineage"]["vocabulary"]["key"] == vocabulary:
-            folder = models.model_folder(cycle.warehouse, card["model_id"]).resolve()
-            return {
-                "model": str(folder),
-                "model_id": card["model_id"],
-                "calibrator": card["calibrator"],
-                "max_oov_share": cycle.contract.max_oov_share,
-            }
-    return None
+    key = models.read_card(cycle.warehouse, serving.model_id)["lineage"]["vocabulary"]["key"]
+    card = _last_prior(cycle, lambda lineage: lineage["vocabulary"]["key"] == key)
+    return card and {
+        "model": str(models.model_folder(cycle.warehouse, card["model_id"]).resolve()),
+        "model_id": card["model_id"],
+        "calibrator": card["calibrator"],
+        "max_oov_share": cycle.contract.max_oov_share,
+    }
 
 
-def _priors(cycle: Cycle) -> list[dict[str, Any]]:
-    """Cards of the contract's finished priors, the newest cycle first."""
+def _last_prior(cycle: Cycle, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """Card of the contract's newest whole prior whose lineage `fits`; none of a later cycle, which knows more."""
     found = []
     for path in sorted((cycle.warehouse / "models").glob(f"*/{NAME}")):
         card = _card(path)
-        if card.get("algorithm") == "prior" and card["lineage"]["contract"] == cycle.contract.name:
-            found.append(card)
-    return sorted(found, key=lambda card: (card["lineage"]["cycle_date"], card["role"] == "candidate"), reverse=True)
+        if card.get("algorithm") == "prior":
+            lineage = card["lineage"]
+            is_ours = lineage["contract"] == cycle.contract.name and lineage["cycle_date"] <= str(cycle.date)
+            found += [card] if is_ours and fits(lineage) else []
+    newest = sorted(found, key=lambda card: (card["lineage"]["cycle_date"], card["role"] == "candidate"), reverse=True)
+    return next((card for card in newest if _is_whole(cycle, card["model_id"])), None)
+
+
+def _is_whole(cycle: Cycle, model_id: str) -> bool:
+    """Whether a model's files are those that were written; a damaged one is told and passed over."""
+    try:
+        scoring.opened(str(models.model_folder(cycle.warehouse, model_id).resolve()))
+    except (OSError, ValueError) as error:
+        cycle.progress.note(f"prior {model_id} is passed over: {error}")
+        return False
+    return True
 
 
 def _card(path: Path) -> dict[str, Any]:

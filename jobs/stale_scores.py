@@ -20,13 +20,14 @@ from jobs.score_audits import Reference
 
 REWRITTEN = ("scores", "top_scores")
 KEPT = ("score_entities", "score_candidates", "score_blocks", "entities", "candidates")
+NEEDED = (*REWRITTEN, *KEPT, "scoring")
 # Bounds memory while writing, and lets a reader of one entity skip the other groups.
 ROW_GROUP = 122_880
 
 
 @dataclass(frozen=True)
 class StaleSource:
-    """Whole data sets of the last good release, and what they say of themselves."""
+    """Data sets of a good release, of full length, and what they say of themselves."""
 
     release_id: str
     datasets: dict[str, Dataset]
@@ -37,6 +38,11 @@ class StaleSource:
         files = {name: self.datasets[name].files for name in ("scores", "candidates")}
         return Reference(self.release_id, files["scores"], files["candidates"], self.is_prior(cycle))
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether that release served stale scores itself."""
+        return self.scoring["source"] == "stale"
+
     def is_prior(self, cycle: Cycle) -> bool:
         """Whether the hierarchical prior made them; False if the model's card is gone."""
         try:
@@ -46,36 +52,39 @@ class StaleSource:
 
 
 def last_good(cycle: Cycle) -> StaleSource | None:
-    """The scores served last by the contract, or None if no release up to the cycle's date has them whole.
+    """The scores served last by the contract, or None if no release up to the cycle's date has them all.
 
-    What the log says was published or rolled back to last comes first, then what was published before that: a release
-    that was rolled back from is not good. A release that knows more than this cycle may is passed over.
+    A release that was rolled back from is not good, nor one that knows more than this cycle may. That the large files
+    have their hashes is checked by `serve_stale`, on the rare night that needs them.
     """
-    for release in _served(cycle):
-        found = _datasets(cycle, release)
-        if found is not None and found["scores"].rows:
-            [scoring] = found.pop("scoring").table().to_pylist()
-            return StaleSource(release.release_id, found, scoring)
-    return None
+    return next(_good(cycle), None)
 
 
-def serve_stale(cycle: Cycle, source: StaleSource, reason: str) -> dict[str, Dataset]:
-    """Make the scores of `source` those of `cycle`, marked as stale; returns every data set that was replaced.
+def serve_stale(cycle: Cycle, source: StaleSource, reason: str) -> StaleSource | None:
+    """Make the scores of `source` those of `cycle`, marked as stale; returns whose they are now.
 
-    Nothing is remembered before all of it is written, so a crash leaves the cycle as it was.
+    If a file of it was changed after writing, those of the release before that are taken, and so on; None if no release
+    is whole. Nothing is remembered before all of it is written, so a crash leaves the cycle as it was.
     """
-    keys = {name: source.datasets[name].key for name in KEPT}
+    whole = next((good for good in _good(cycle, source.release_id) if _is_whole(cycle, good)), None)
+    if whole is None:
+        return None
+    keys = {name: whole.datasets[name].key for name in KEPT}
     for name in REWRITTEN:
-        old = source.datasets[name]
-        key = cycle.lake.key(name, __name__, {name: old.content}, {"source": "stale"})
-        if cycle.lake.find(name, key) is None:
-            with cycle.lake.writing(name, key, {name: old.content}, {"source": "stale"}) as folder:
-                rewrite(old, folder)
-        keys[name] = key
+        keys[name] = whole.datasets[name].key if whole.is_stale else _rewritten(cycle, whole.datasets[name]).key
     cycle.remember(keys)
-    day = source.scoring["score_date"]
-    cycle.progress.note(f"{reason}: the scores of {day} (release {source.release_id}) are served, stale")
-    return {name: cycle.lake.get(name, key) for name, key in keys.items()}
+    day = whole.scoring["score_date"]
+    cycle.progress.note(f"{reason}: the scores of {day} (release {whole.release_id}) are served, stale")
+    return whole
+
+
+def _rewritten(cycle: Cycle, old: Dataset) -> Dataset:
+    """`old` with source = 'stale', found or made."""
+    key = cycle.lake.key(old.name, __name__, {old.name: old.content}, {"source": "stale"})
+    if cycle.lake.find(old.name, key) is None:
+        with cycle.lake.writing(old.name, key, {old.name: old.content}, {"source": "stale"}) as folder:
+            rewrite(old, folder)
+    return cycle.lake.get(old.name, key)
 
 
 def rewrite(old: Dataset, folder: Path) -> None:
@@ -89,35 +98,71 @@ def rewrite(old: Dataset, folder: Path) -> None:
             )
 
 
+def _good(cycle: Cycle, since: str | None = None) -> Iterator[StaleSource]:
+    """What may be served again, the last served first; with `since`, from that release on."""
+    for release in _served(cycle):
+        if since not in (None, release.release_id):
+            continue
+        since = None
+        found = _datasets(cycle, release)
+        if found is not None and found["scores"].rows:
+            [scoring] = found["scoring"].table().to_pylist()
+            yield StaleSource(release.release_id, found, scoring)
+
+
 def _served(cycle: Cycle) -> Iterator[releases.Release]:
     """Releases of the contract that were not rolled back from, the last served first."""
     name = cycle.contract.name
-    known = [release for release in releases.list_releases(cycle.warehouse) if release.manifest["contract"] == name]
-    by_id = {release.release_id: place for place, release in enumerate(known)}
-    pointed = [
-        entry.payload["release_id"]
-        for entry in decision_log.entries(cycle.warehouse)
-        if entry.kind in ("publish", "rollback") and entry.payload["contract"] == name
-    ]
-    last = by_id.get(pointed[-1]) if pointed else None
-    for release in reversed(known[: last + 1] if last is not None else []):
-        through = dt.datetime.fromisoformat(release.manifest["data_through"])
-        if through <= cycle.periods.data_through:
+    known = {release.release_id: release for release in releases.list_releases(cycle.warehouse)}
+    for release_id in reversed(_standing(decision_log.entries(cycle.warehouse), name)):
+        release = known.get(release_id)  # old ones are removed, damaged ones have no manifest
+        if release is None or release.manifest["contract"] != name:
+            continue
+        if dt.datetime.fromisoformat(release.manifest["data_through"]) <= cycle.periods.data_through:
             yield release
 
 
+def _standing(log: list[decision_log.Entry], contract: str) -> list[str]:
+    """Ids of the contract's releases that no rollback took back, in the order in which they were pointed at.
+
+    A rollback to X takes back what was published after X, for good: the next publication does not bring it back. Only
+    pointing at a release by name does.
+    """
+    standing: list[str] = []
+    published: dict[str, int] = {}  # when each was published last, by its entry in the log
+    for entry in log:
+        if entry.kind not in ("publish", "rollback") or entry.payload["contract"] != contract:
+            continue
+        release_id = entry.payload["release_id"]
+        if entry.kind == "publish":
+            published[release_id] = entry.seq
+        limit = published.get(release_id, entry.seq)
+        standing = [other for other in standing if published.get(other, 0) < limit] + [release_id]
+    return standing
+
+
 def _datasets(cycle: Cycle, release: releases.Release) -> dict[str, Dataset] | None:
-    """The release's data sets of scores if all are there and unchanged; None for a release of before these."""
+    """The release's data sets of scores if all are there in full length; None for a release of before these."""
     keys = json.loads(release.manifest["datasets"])
     found: dict[str, Dataset] = {}
-    for name in (*REWRITTEN, *KEPT, "scoring"):
+    for name in NEEDED:
         dataset = cycle.lake.find(name, keys[name]) if name in keys else None
         if dataset is None:
             return None
-        try:
-            dataset.verify()
-        except LakeError as error:
-            cycle.progress.note(f"release {release.release_id} cannot be served again: {error}")
-            return None
         found[name] = dataset
-    return found
+    # Read on every night, and only one row.
+    return found if _is_unchanged(cycle, release.release_id, found["scoring"]) else None
+
+
+def _is_whole(cycle: Cycle, source: StaleSource) -> bool:
+    """Whether every file still has its hash; reads all of them."""
+    return all(_is_unchanged(cycle, source.release_id, dataset) for dataset in source.datasets.values())
+
+
+def _is_unchanged(cycle: Cycle, release_id: str, dataset: Dataset) -> bool:
+    try:
+        dataset.verify()
+    except LakeError as error:
+        cycle.progress.note(f"release {release_id} cannot be served again: {error}")
+        return False
+    return True

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,24 +88,25 @@ def make(
     return found
 
 
-def publish(cycle: Cycle) -> Path | None:
-    """Point vectors/<contract> at the vectors of the scores this cycle serves; returns the link.
+def point(
+    warehouse: Path, contract: str, scoring: dict[str, Any], made: Iterable[Dataset | None], keep: bool = False
+) -> Path | None:
+    """Point vectors/<contract> at the first of `made` that is of the scores which the row `scoring` tells of.
 
-    Stale scores leave the link on the vectors of the night that made them. Where the served scores have no vectors (the
-    prior's), there is no link afterwards: a reader finds none rather than those of another model. Returns None then.
+    If there is none, a link that is of them stays, and any other goes: a reader finds no vectors (the prior has none)
+    rather than those of another model. With `keep` it stays all the same. Returns the link, or None without one.
     """
-    [scoring] = cycle.dataset("scoring").table().to_pylist()
     wanted = {"model_id": scoring["model_id"], "calibrator_id": scoring["calibrator_id"]}
     wanted |= {"data_through": scoring["data_through"].isoformat()}
-    link = cycle.warehouse / "vectors" / cycle.contract.name
-    made = cycle.dataset("vectors") if cycle.has("vectors") else None
-    run = made.folder / made.manifest["run"] if made else None
-    if run is not None and _is_of(run, wanted):
-        _point(link, run)
-    elif not _is_of(link, wanted):
+    link = warehouse / "vectors" / contract
+    for dataset in made:
+        run = dataset.folder / dataset.manifest["run"] if dataset else None
+        if run is not None and _is_of(run, wanted):
+            _point(link, run)
+            return link
+    if not keep and not _is_of(link, wanted):
         link.unlink(missing_ok=True)
-        return None
-    return link
+    return link if link.is_symlink() else None
 
 
 def _write(

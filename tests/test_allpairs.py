@@ -172,3 +172,21 @@ def test_refuses_what_does_not_fit():
         PairFeatures(pairs.of_candidate + limit, pairs.keys, pairs.indptr, pairs.key, pairs.feature, pairs.default)
     with pytest.raises(ValueError, match="must have 2 pair fields, got"):
         PairFeatures(pairs.of_candidate, (1, 1), pairs.indptr, pairs.key, pairs.feature, pairs.default)
+
+
+def test_pair_features_too_many_for_tables_go_row_by_row(monkeypatch):
+    world = World(((0,), (1,), (2, 3)), 14, missing=0.3)
+    assert allpairs.engine(world.model, world.pairs) == allpairs.ALL_PAIRS
+    expected = logits(*world.arguments())
+    monkeypatch.setattr(allpairs, "TABLES", 10)
+    assert allpairs.engine(world.model, world.pairs) == allpairs.BY_ROW
+    np.testing.assert_allclose(logits(*world.arguments()), expected, atol=1e-5)
+
+
+def test_a_key_twice_is_refused():
+    world = World(((0,), (1,), (2,)), 15, density=1.0)
+    pairs = world.pairs
+    key = pairs.key.copy()
+    key[1] = key[0]
+    with pytest.raises(ValueError, match="key of pair field 0 must ascend within an entity, got 0 twice or late"):
+        PairFeatures(pairs.of_candidate, pairs.keys, pairs.indptr, key, pairs.feature, pairs.default)

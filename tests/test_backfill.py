@@ -25,7 +25,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 CONTRACT = load(CONF / "promo.yml")
 DAYS = [dt.date(2017, 12, day) for day in (4, 11, 18)]  # Mondays, on which ad-weeks start
 RATES = Rates(usd_per_cpu_hour=0.36, usd_per_gib_hour=0.036, usd_per_gib_month=0.5)
-COST = Cost(1000, ingest_s=10, score_s=20, cpu_s=30, bytes=2**30, peak_rss_mib=2048, measured_on=DAYS[0])
+COST = Cost(1000, ingest_s=10, score_s=20, cpu_s=30, bytes=2**30, peak_rss_mib=1024, workers=2, measured_on=DAYS[0])
 
 
 def chosen(warehouse: Path, first: dt.date = DAYS[0], last: dt.date = DAYS[2]) -> list[Cycle]:
@@ -86,11 +86,17 @@ def test_a_projection_is_the_measured_cost_per_pair(tmp_path: Path) -> None:
     first, *_ = cycles = chosen(tmp_path)
     listed(first, [1500, 500])  # twice the measured pairs; the others count like the measured cycle
     plan = planned(cycles)
-    # 10 + 2 · 30 CPU-s, 10 + 2 · 20 s, 2 GiB; $ 70 · 0.36/3600 + 2 GiB · 50 s · 0.036/3600 + 2 · 0.5
-    assert plan.dates[0][1] == Need(2000, 70, 50, 2 * 2**30, pytest.approx(0.007 + 0.001 + 1))
-    # 10 + 30, 10 + 20, 1 GiB; $ 0.004 + 0.0006 + 0.5
-    assert plan.dates[1][1] == plan.dates[2][1] == Need(1000, 40, 30, 2**30, pytest.approx(0.5046))
-    assert plan.total == Need(4000, 150, 110, 4 * 2**30, pytest.approx(2.0172))
+    # 10 + 2 · 30 CPU-s, 10 + 2 · 20 s, 2 GiB on disk; memory of two workers with 1 GiB and of the JVM's 3 GiB:
+    # $ 70 · 0.36/3600 + 5 GiB · 50 s · 0.036/3600 + 2 · 0.5
+    assert plan.dates[0][1] == Need(2000, 70, 50, 2 * 2**30, pytest.approx(0.007 + 0.0025 + 1))
+    # 10 + 30, 10 + 20, 1 GiB on disk; $ 0.004 + 5 · 30 · 0.00001 + 0.5
+    assert plan.dates[1][1] == plan.dates[2][1] == Need(1000, 40, 30, 2**30, pytest.approx(0.5055))
+    assert plan.total == Need(4000, 150, 110, 4 * 2**30, pytest.approx(2.0205))
+
+
+def test_the_jvm_is_priced_as_it_is_configured() -> None:
+    source = (CONF.parent / "jobs" / "spark_session.py").read_text()
+    assert f'"FIELDMART_DRIVER_MEMORY", "{backfill.JVM_MIB // 1024}g"' in source
 
 
 def test_a_plan_is_shown_as_a_table(tmp_path: Path) -> None:
@@ -102,16 +108,17 @@ def test_a_plan_is_shown_as_a_table(tmp_path: Path) -> None:
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert lines == [
         ["2017-12-04", "has scores", "", "", "", "0"],
-        ["2017-12-11", "1,000", "40", "30", "1,024", "0.5046"],
-        ["2017-12-18", "1,000", "40", "30", "1,024", "0.5046"],
-        ["total", "2,000", "80", "60", "2,048", "1.009"],
+        ["2017-12-11", "1,000", "40", "30", "1,024", "0.5055"],
+        ["2017-12-18", "1,000", "40", "30", "1,024", "0.5055"],
+        ["total", "2,000", "80", "60", "2,048", "1.011"],
     ]
-    assert "Projected as measured on 2017-12-04" in text
+    told = "Projected as measured on 2017-12-04, priced by rates.yml: 5.0 GiB of memory all the time, storage for one"
+    assert told in text
 
 
 def test_the_budget_refuses_before_anything_runs(tmp_path: Path) -> None:
     plan = planned(chosen(tmp_path))
-    match = r"projected \$1.514 for 3 dates, more than --budget \$1: choose fewer dates"
+    match = r"projected \$1.516 for 3 dates, more than --budget \$1: choose fewer dates"
     with pytest.raises(BackfillError, match=match):
         backfill.refuse_above(plan, 1.0)
     backfill.refuse_above(plan, 1.6)
@@ -134,13 +141,27 @@ def test_the_cost_is_that_of_the_latest_cycle_with_scores_of_its_own(tmp_path: P
     scored = {"pairs": 500, "cpu_s": 7.0, "wall_s": 3.0, "peak_rss_mib": 900.0}
     for cycle, source in ((first, "prior"), (second, "model"), (third, "stale")):
         written(cycle, "scoring", fact("scoring", source=source, **scored))
-        written(cycle, "score_blocks", pa.concat_tables([fact("score_blocks", bytes_written=n) for n in (100, 20)]))
-    assert backfill.measured(first) == Cost(500, backfill.ASSUMED.ingest_s, 3.0, 7.0, 120, 900.0, DAYS[1])
+        # Two processes scored two blocks each, after one that was stopped.
+        blocks = [("1@here", False), ("2@here", False), ("1@here", False), ("2@here", False), ("0@here", True)]
+        rows = [fact("score_blocks", bytes_written=n, worker=w, is_resumed=r) for n, (w, r) in enumerate(blocks, 22)]
+        written(cycle, "score_blocks", pa.concat_tables(rows))
+    # 22 + 23 + 24 + 25 + 26 bytes
+    assert backfill.measured(first) == Cost(500, backfill.ASSUMED.ingest_s, 3.0, 7.0, 120, 900.0, 2, DAYS[1])
     # The stages know what went before and after the blocks; what was reused says nothing.
     second.remember({}, stages={"score": {"status": "done", "wall_s": 9.0}})
     second.remember({}, stages={"ingest": {"status": "reused", "wall_s": 0.1}})
     first.remember({}, stages={"ingest": {"status": "done", "wall_s": 12.0}})
-    assert backfill.measured(third) == Cost(500, 12.0, 9.0, 7.0, 120, 900.0, DAYS[1])
+    assert backfill.measured(third) == Cost(500, 12.0, 9.0, 7.0, 120, 900.0, 2, DAYS[1])
+
+
+def test_blocks_that_were_all_scored_before_an_interruption_tell_their_own_workers(tmp_path: Path) -> None:
+    [cycle] = chosen(tmp_path, DAYS[0], DAYS[0])
+    written(cycle, "scoring", fact("scoring", source="model", pairs=500, wall_s=3.0))
+    rows = [fact("score_blocks", worker=worker, is_resumed=True) for worker in ("1@a", "1@b", "2@a", "1@a")]
+    written(cycle, "score_blocks", pa.concat_tables(rows))
+    found = backfill.measured(cycle)
+    assert found is not None
+    assert found.workers == 3
 
 
 def test_scores_go_into_the_tree_and_nowhere_else(tmp_path: Path) -> None:

@@ -120,3 +120,19 @@ def test_fit_never_loses_to_doing_nothing(rows: list[tuple[float, int]]) -> None
     assert 0 < found.slope < math.inf
     assert math.isfinite(found.intercept)
     assert loss(z, y, found) <= loss(z, y, Calibrator()) + 1e-9
+
+
+def test_float32_is_the_same_and_never_certain():
+    """At 40 the float64 probability is 1 - 4e-18, which float32 can only call 1."""
+    z = np.array([-200.0, -90.0, -3.0, 0.0, 2.5, 40.0, 200.0], np.float32)
+    p = Calibrator(1.5, -0.25).float32(z)
+    assert p.dtype == np.float32
+    assert (p > 0).all()
+    assert (p < 1).all()
+    np.testing.assert_allclose(p, Calibrator(1.5, -0.25)(z), atol=1e-7)
+
+
+def test_inverse_takes_log_odds_back_to_logits():
+    calibrator = Calibrator(0.8, 0.3)
+    z = np.linspace(-5, 5, 11)
+    np.testing.assert_allclose(calibrator.inverse(calibrator.logit(z)), z, atol=1e-12)

@@ -253,6 +253,24 @@ def test_rollback_never_points_at_a_damaged_release(tmp_path: Path, publish: Any
     assert read(tmp_path) == ("b", 2)
 
 
+def test_a_publication_that_died_before_the_log_is_finished_and_any_other_left_alone(
+    tmp_path: Path, publish: Any
+) -> None:
+    publish("a", 1)
+    publish("b", 2)
+    lines = decision_log.path_of(tmp_path).read_text().splitlines(keepends=True)
+    decision_log.path_of(tmp_path).write_text(lines[0])  # as if b had only been renamed into place
+    assert releases.last_pointed(tmp_path, "promo") == "a"
+    assert releases.finish(tmp_path, "b").is_current
+    assert log(tmp_path) == [("publish", "a", None), ("publish", "b", "a")]
+    releases.rollback(tmp_path)
+    assert not releases.finish(tmp_path, "b").is_current
+    assert read(tmp_path) == ("a", 1)
+    assert (releases.last_pointed(tmp_path, "promo"), releases.last_pointed(tmp_path, "other")) == ("a", None)
+    with pytest.raises(releases.ReleaseError, match=r"no release 'c' \(releases: a, b\)"):
+        releases.finish(tmp_path, "c")
+
+
 def test_the_pointer_is_rebuilt_from_the_log(tmp_path: Path, publish: Any) -> None:
     with pytest.raises(releases.ReleaseError, match="the decision log names no published release"):
         releases.rebuild_pointer(tmp_path)

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from ffm_udf.calibration import Calibrator
-from jobs import facts, score_audits, score_bands, score_files
-from jobs.contract import load
+from jobs import facts, score_audits, score_bands, score_files, scored_slices
+from jobs.contract import Slice, load
 from jobs.cycle import Cycle
 from jobs.policies import PolicyError
 from jobs.progress import Progress
@@ -28,6 +28,12 @@ BANDS = score_bands.load_bands(CONF / "scores.yml")
 PEOPLE = [(f"h{i:02d}", "a" if i < 40 else "b" if i < 60 else "c") for i in range(65)]
 OFFERS = [(f"f{i}", "a") for i in range(10)] + [(f"f{i}", "b") for i in range(4)] + [(f"g{i}", "d") for i in range(3)]
 ROWS = 40 * 10 + 20 * 4
+
+# Both ages are in a and in b, those who have nothing on offer are of another; f4 to f9 are dry, on offer in a alone.
+ASKED = [(name, match, "idle" if match == "c" else "old" if int(name[1:]) % 2 else None) for name, match in PEOPLE]
+OFFERED = [(name, m, "frozen" if m == "d" else "fresh" if int(name[1:]) < 4 else "dry") for name, m in OFFERS]
+SLICES = [{"name": "department", "column": "dep"}, {"name": "age", "column": "age"}, {"name": "new", "known": "family"}]
+NIGHT = {"entities": ["entities.parquet"], "candidates": ["candidates.parquet"]}
 
 
 def pairs() -> pl.DataFrame:
@@ -80,6 +86,17 @@ def lists(folder: Path) -> tuple[list[str], list[str]]:
     return written(folder / "e", entities, "entities", 1), written(folder / "c", candidates, "candidates", 1)
 
 
+def source(folder: Path, asked: list[Any], offered: list[Any], slices: list[dict[str, str]]) -> scored_slices.Lists:
+    """The lists as they come in."""
+    (folder / "l").mkdir(exist_ok=True)
+    files = [str(folder / "l" / f"{name}.parquet") for name in ("asked", "offered")]
+    pl.DataFrame(asked, schema=["who", "shop", "age"], orient="row").write_parquet(files[0])
+    pl.DataFrame(offered, schema=["what", "shop", "dep"], orient="row").write_parquet(files[1])
+    roles = {"entity": ("who",), "candidate": ("what",), "match": ("shop",)}
+    found = load(CONF / "promo.yml").model_copy(update=roles | {"slices": tuple(Slice(**item) for item in slices)})
+    return scored_slices.Lists(files[:1], files[1:], found)
+
+
 def examples(folder: Path, of: pl.DataFrame, periods: tuple[int, ...], scale: float = 1.0) -> list[str]:
     """Exposures of every pair in each of `periods` with p · scale conversions in all, whole ones in some pairs."""
     rows = of.select("entity_id", "candidate_id", "match_id", "p").with_columns(
@@ -99,7 +116,9 @@ def judge(
     past = changes.pop("examples", None)
     # 480 pairs × 4 periods with mean p about 0.11: some 200 conversions
     past = examples(folder, scores(), (5, 6, 7, 8)) if past is None else past
-    expected = Expected(entities, candidates, past, changes.pop("last_matured", 8))
+    asked, offered = changes.pop("asked", ASKED), changes.pop("offered", OFFERED)
+    found = source(folder, asked, offered, changes.pop("slices", SLICES))
+    expected = Expected(entities, candidates, past, changes.pop("last_matured", 8), found)
     bands = changes.pop("bands", BANDS)
     scored = replace(ScoredFiles(written(folder / "s", table), "m1", "model", CALIBRATOR), **changes)
     return {found.audit: found for found in score_audits.audit(scored, expected, reference, bands)}
@@ -126,8 +145,8 @@ def test_good_scores_pass_every_audit(tmp_path: Path) -> None:
 def test_audits_are_rows_of_their_fact(tmp_path: Path) -> None:
     found = judge(tmp_path, scores())
     table = facts.table("score_audits", [audit.row(1, "m1", "model") for audit in found.values()])
-    assert table.num_rows == len(found) == 14
-    assert table["attempt"].to_pylist() == [1] * 14
+    assert table.num_rows == len(found) == 15
+    assert table["attempt"].to_pylist() == [1] * 15
 
 
 FIRST = pl.int_range(pl.len()) == 0
@@ -171,6 +190,10 @@ WRONG: dict[str, tuple[pl.DataFrame, list[str]]] = {
         scores().filter(pl.col("match_id") != "b"),
         ["rows", "entities_without_scores", "matches_without_scores"],
     ),
+    "a department without scores": (
+        scores().filter(~pl.col("candidate_id").is_in([f"f{i}" for i in range(4, 10)])),
+        ["rows", "entities_with_scores_missing", "slice_values_without_scores"],
+    ),
     "rows by another model": (scores(model_id=pl.when(FIRST).then(pl.lit("m2")).otherwise(pl.lit("m1"))),
         ["rows_of_another_model"],
     ),
@@ -187,6 +210,43 @@ WRONG: dict[str, tuple[pl.DataFrame, list[str]]] = {
 def test_each_fault_fails_its_audits(tmp_path: Path, name: str) -> None:
     table, failing = WRONG[name]
     assert faults(judge(tmp_path, table)) == failing
+
+
+def test_every_value_of_a_slice_that_has_something_on_offer_needs_scores(tmp_path: Path) -> None:
+    good = judge(tmp_path, scores())["slice_values_without_scores"]
+    # age: old and none given; department: fresh and dry. Not idle, offered nothing, nor frozen, offered to nobody.
+    assert (good.value, good.passed, good.why) == (0, True, "4 values of age, department have something on offer")
+    # What scoring lost on its way is in none of its own lists: only the source's know of it.
+    asked = [*ASKED, ("h99", "b", "teen")]
+    offered = [*OFFERED, ("f10", "a", "bakery"), ("f0", "a", "bakery, too"), ("f11", "b", None), ("f12", None, "void")]
+    found = judge(tmp_path, scores(), asked=asked, offered=offered)
+    assert faults(found) == ["slice_values_without_scores"]
+    lost = found["slice_values_without_scores"]
+    # One more age, three more departments; f0 has scores.
+    assert lost.value == 3
+    assert lost.why == (
+        "8 values of age, department have something on offer; without any score: age teen, department (missing), "
+        "department bakery"
+    )
+    many = [*offered, ("f13", "a", "x"), ("f14", "a", "y")]
+    assert judge(tmp_path, scores(), offered=many)["slice_values_without_scores"].why.endswith(
+        "bakery, department x, ..."
+    )
+
+
+def test_a_slice_must_have_scores_where_it_is_on_offer(tmp_path: Path) -> None:
+    # Scored in a alone. To be dry is to be scored there, to be of store b is not.
+    table = scores().filter(pl.col("match_id") == "a")
+    slices = [*SLICES, {"name": "store", "column": "shop"}]
+    found = judge(tmp_path, table, slices=slices)["slice_values_without_scores"]
+    assert (found.value, found.why.rsplit(": ")[-1]) == (1, "store b")
+
+
+@pytest.mark.parametrize("slices", [SLICES[2:], [{"name": "display", "column": "display"}], []])
+def test_without_a_slice_in_the_lists_the_audit_says_so(tmp_path: Path, slices: list[dict[str, str]]) -> None:
+    found = judge(tmp_path, scores(), slices=slices)["slice_values_without_scores"]
+    why = "no declared slice has its column in the entity list or in the offer list"
+    assert (found.value, found.passed, found.why) == (0, True, why)
 
 
 def test_a_certain_p_is_outside(tmp_path: Path) -> None:
@@ -322,15 +382,16 @@ def remembered(cycle: Cycle, *names: str) -> Cycle:
 def test_what_is_expected_comes_from_the_cycle_and_past_exposures_from_the_latest_that_has_them(
     tmp_path: Path,
 ) -> None:
-    tonight = remembered(cycle_of(tmp_path, dt.date(2017, 12, 18)), "entities", "candidates")
-    assert score_audits.expected(tonight).examples == []
+    tonight = remembered(cycle_of(tmp_path, dt.date(2017, 12, 18)), "entity_list", "offer_list")
+    assert score_audits.expected(tonight, NIGHT).examples == []
     for day in (27, 20):
         remembered(cycle_of(tmp_path, dt.date(2017, 11, day)), "examples")
-    found = score_audits.expected(tonight)
-    assert found.entities == tonight.dataset("entities").files
-    assert found.candidates == tonight.dataset("candidates").files
+    found = score_audits.expected(tonight, NIGHT)
+    assert (found.entities, found.candidates) == (["entities.parquet"], ["candidates.parquet"])
+    assert found.lists.entities == tonight.dataset("entity_list").files
+    assert found.lists.offers == tonight.dataset("offer_list").files
     assert found.examples == cycle_of(tmp_path, dt.date(2017, 11, 27)).dataset("examples").files
     # 18 December is 50 weeks after 2 January, period 0; labels are final with the week before.
     assert found.last_matured == 49
     remembered(tonight, "examples")
-    assert score_audits.expected(tonight).examples == tonight.dataset("examples").files
+    assert score_audits.expected(tonight, NIGHT).examples == tonight.dataset("examples").files

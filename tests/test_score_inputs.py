@@ -19,6 +19,7 @@ from rich.console import Console
 from jobs import encode, score_inputs
 from jobs.contract import Contract
 from jobs.cycle import Cycle
+from jobs.event_files import with_block
 from jobs.progress import Progress
 from jobs.score_inputs import InputsError, block_count, sides
 
@@ -294,15 +295,16 @@ def test_lists_that_cannot_be_scored_are_refused(spark: Any, tmp_path: Path) -> 
     with pytest.raises(InputsError, match="vocabulary must have every field of the contract, item missing"):
         score_inputs.make(cycle, spark, vocabulary.filter(pc.not_equal(vocabulary["field"], "item")), 0.3)
     people, offers = (pl.read_parquet(cycle.dataset(name).files) for name in ("entity_list", "offer_list"))
-    for name, frame, column, other in (
-        ("entities", people, "user", "age"),
-        ("candidates", offers, "item", "brand"),
+    for name, frame, column, other, rule in (
+        ("entities", people, "user", "age", "each entity once, got '{}' 2 times"),
+        ("entities", people, "user", "region", "each entity once, got '{}' with matches {}, q"),
+        ("candidates", offers, "item", "brand", "each row once per match, got '{}' twice"),
     ):
         dataset = {"entities": "entity_list", "candidates": "offer_list"}[name]
         first = frame.drop_nulls([column, "region"]).head(1)
         twice = first.with_columns(pl.lit("q").alias(other))
         replace(cycle, dataset, pl.concat([frame, twice]))
-        told = f"source.{name} must have each row once per match, got '{first[column].item()}' twice"
+        told = f"source.{name} must have {rule.format(first[column].item(), first['region'].item())}"
         with pytest.raises(InputsError, match=told):
             score_inputs.make(cycle, spark, vocabulary, 0.3)
         replace(cycle, dataset, frame.clear())
@@ -312,10 +314,44 @@ def test_lists_that_cannot_be_scored_are_refused(spark: Any, tmp_path: Path) -> 
 
 
 def replace(cycle: Cycle, name: str, frame: pl.DataFrame) -> None:
-    key = f"{name}-{len(frame)}"
+    key = f"{name}-{frame.hash_rows().sum()}"
     with cycle.lake.writing(name, key) as folder:
         frame.write_parquet(folder / "a.parquet")
     cycle.remember({name: key})
+
+
+def test_who_has_no_match_does_not_meet_offers_whose_match_is_empty(spark: Any, tmp_path: Path) -> None:
+    cycle = world(tmp_path, contract_of([*BASIC, rate("rate_age_brand", "pair", "age", "brand")]), seed=1)
+    people, offers = (pl.read_parquet(cycle.dataset(name).files) for name in ("entity_list", "offer_list"))
+    # Offers of the region "" in place of south's: for "away", who has that region now, and not for "nowhere" with none.
+    is_away = pl.col("user").eq_missing(pl.lit("away"))
+    replace(cycle, "entity_list", people.with_columns(region=pl.when(is_away).then(pl.lit("")).otherwise("region")))
+    replace(cycle, "offer_list", offers.with_columns(region=pl.col("region").replace("south", "")))
+    values = row_values(cycle, spark, 0.3)
+    vocabulary = vocabulary_of(cycle.contract, values, seed=3)
+    made, _ = score_inputs.make(cycle, spark, vocabulary, 0.3)
+    found = expanded(cycle, made)
+    assert_frame_equal(found, row_features(cycle, values, vocabulary))
+    # `world` has 7 items on offer in each region.
+    assert dict(found.filter(match_id="").group_by("entity_id").len().iter_rows()) == {"away": 7}
+    layout = json.loads((root_of(made) / "layout.json").read_text())
+    assert layout["pairs"] == len(found)
+    entities = pl.concat([pl.read_parquet(file) for file in made.files if "entities" in file])
+    assert entities.filter(pl.col("match_id").is_null())["entity_id"].to_list() == ["nowhere"]
+
+
+def test_the_block_of_an_entity_is_the_crc_of_its_key() -> None:
+    # python -c "import zlib; print([zlib.crc32(key) for key in (b'1', b'b7|north', b'(missing)|south')])":
+    # 2212294583, 4240501014, 3561313918; modulo 1000
+    rows = pl.DataFrame({"user": ["b7", None, "b7"], "region": ["north", "south", "north"], "n": [1, 2, 3]})
+    assert with_block(rows, ["user", "region"], 1000).rows() == [
+        ("b7", "north", 1, 14),
+        (None, "south", 2, 918),
+        ("b7", "north", 3, 14),
+    ]
+    for kind in (pl.Int8, pl.Int64, pl.String):  # whatever type a list or a file has for it
+        numbers = pl.DataFrame({"user": [1]}).cast({"user": kind})
+        assert with_block(numbers, ["user"], 1000)["z_block"].to_list() == [583]
 
 
 def test_the_number_of_blocks_follows_from_the_data() -> None:

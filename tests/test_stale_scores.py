@@ -17,7 +17,7 @@ from rich.console import Console
 from jobs import decision_log, facts, stale_scores
 from jobs.contract import load
 from jobs.cycle import Cycle
-from jobs.lake import write_json
+from jobs.lake import Dataset, write_json
 from jobs.progress import Progress
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -87,6 +87,30 @@ def found(cycle: Cycle) -> str | None:
     return source.release_id if source else None
 
 
+def served(cycle: Cycle, reason: str) -> dict[str, Dataset]:
+    """The cycle's data sets after the last good scores were served."""
+    source = stale_scores.last_good(cycle)
+    assert source is not None
+    assert stale_scores.serve_stale(cycle, source, reason) is not None
+    return {name: cycle.dataset(name) for name in (*stale_scores.REWRITTEN, *stale_scores.KEPT)}
+
+
+def really_served(cycle: Cycle) -> str | None:
+    """The release whose scores are served if those of the last good one have to be."""
+    source = stale_scores.last_good(cycle)
+    whole = stale_scores.serve_stale(cycle, source, "psi") if source else None
+    return whole.release_id if whole else None
+
+
+def damage(cycle: Cycle, name: str) -> None:
+    """Flip a bit in the last file of a data set: its size stays, its hash does not."""
+    path = Path(cycle.dataset(name).files[-1])
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+
+
 def test_the_last_published_release_is_served_again(tmp_path: Path) -> None:
     tonight = cycle_of(tmp_path, MONDAYS[2])
     assert found(tonight) is None
@@ -107,8 +131,10 @@ def test_only_the_source_changes(tmp_path: Path) -> None:
     tonight = cycle_of(tmp_path, MONDAYS[2])
     source = stale_scores.last_good(tonight)
     assert source is not None
-    made = stale_scores.serve_stale(tonight, source, "psi: 0.4, must be <= 0.25")
-    assert set(made) == {*stale_scores.REWRITTEN, *stale_scores.KEPT}
+    served = stale_scores.serve_stale(tonight, source, "psi: 0.4, must be <= 0.25")
+    assert served is not None
+    assert (served.release_id, served.scoring) == (source.release_id, source.scoring)
+    assert set(tonight.state()["datasets"]) == {*stale_scores.REWRITTEN, *stale_scores.KEPT}
     for name in stale_scores.REWRITTEN:
         before, after = old.dataset(name).table(), tonight.dataset(name).table()
         assert after.schema.remove_metadata() == facts.FACTS[name]
@@ -125,27 +151,26 @@ def test_stale_scores_are_made_once_with_equal_bytes(tmp_path: Path) -> None:
     tonight = cycle_of(tmp_path, MONDAYS[2])
     source = stale_scores.last_good(tonight)
     assert source is not None
-    first = stale_scores.serve_stale(tonight, source, "one")["scores"]
-    again = stale_scores.serve_stale(tonight, source, "two")["scores"]
+    first, again = (served(tonight, reason)["scores"] for reason in ("one", "two"))
     assert (again.key, again.manifest["run"]) == (first.key, first.manifest["run"])
     with tonight.lake.writing("scores", "elsewhere") as folder:
         stale_scores.rewrite(source.datasets["scores"], folder)
     assert tonight.lake.get("scores", "elsewhere").content == first.content
 
 
-def test_a_release_that_served_stale_scores_can_be_served_again(tmp_path: Path) -> None:
+def test_stale_scores_served_again_are_the_same_data_sets(tmp_path: Path) -> None:
     publish(scored(tmp_path, MONDAYS[0]), 0)
     second = cycle_of(tmp_path, MONDAYS[1])
-    source = stale_scores.last_good(second)
-    assert source is not None
-    stale_scores.serve_stale(second, source, "psi")
-    second.remember({"scoring": cycle_of(tmp_path, MONDAYS[0]).dataset("scoring").key})
+    before = served(second, "psi")
+    [scoring] = cycle_of(tmp_path, MONDAYS[0]).dataset("scoring").table().to_pylist()
+    second.lake.write_fact("scoring", "stale", [scoring | {"source": "stale"}])
+    second.remember({"scoring": "stale"})
     publish(second, 1)
     tonight = cycle_of(tmp_path, MONDAYS[2])
-    last = stale_scores.last_good(tonight)
-    assert last is not None
-    served = stale_scores.serve_stale(tonight, last, "psi")["scores"].table()
-    assert served["score_date"].unique().to_pylist() == [MONDAYS[0]]
+    after = served(tonight, "psi")
+    assert {name: dataset.key for name, dataset in after.items()} == {n: data.key for n, data in before.items()}
+    assert len(list((tmp_path / "lake" / "scores").iterdir())) == 2  # the first night's, and these
+    assert after["scores"].table()["score_date"].unique().to_pylist() == [MONDAYS[0]]
 
 
 def test_large_files_keep_several_row_groups_and_their_order(tmp_path: Path) -> None:
@@ -175,20 +200,82 @@ def test_a_night_of_the_past_is_not_served_later_scores(tmp_path: Path) -> None:
     assert found(cycle_of(tmp_path, MONDAYS[0] - dt.timedelta(days=7))) is None
 
 
-def test_damaged_scores_are_not_served(tmp_path: Path) -> None:
+def test_a_release_that_was_rolled_back_from_is_not_good_after_the_next_one_either(tmp_path: Path) -> None:
+    """A, B, back to A, then C: if C is damaged it is A again, never B."""
+    a, b, c = (scored(tmp_path, day) for day in (*MONDAYS[:2], MONDAYS[1] + dt.timedelta(days=3)))
+    first = publish(a, 0)
+    publish(b, 1)
+    point(b, "rollback", first)
+    third = publish(c, 2)
+    tonight = cycle_of(tmp_path, MONDAYS[2])
+    assert found(tonight) == third
+    damage(c, "scores")
+    assert really_served(tonight) == first
+    damage(a, "scores")
+    assert really_served(tonight) is None
+
+
+@pytest.mark.parametrize(
+    ("moves", "standing"),
+    [
+        ("A B C <B", "AB"),
+        ("A B C <A <C", "AC"),  # pointed at by name: good again; B is not
+        ("A B C <A <B", "AB"),
+        ("A B <A C <B", "AB"),  # C came after B
+        ("A B A", "BA"),  # the night of A once more
+        ("A B A <B", "B"),
+        ("<A B", "AB"),  # the log does not know when A was published
+        ("", ""),
+    ],
+)
+def test_the_log_is_replayed_like_a_stack(tmp_path: Path, moves: str, standing: str) -> None:
+    """`<X`: a rollback to X; any other letter: a publication. The last one is served first."""
+    cycle = cycle_of(tmp_path, MONDAYS[0])
+    for move in moves.split():
+        point(cycle, "rollback" if move.startswith("<") else "publish", move[-1])
+    decision_log.append(tmp_path, "publish", {"contract": "coupon", "release_id": "Z"})
+    assert "".join(stale_scores._standing(decision_log.entries(tmp_path), "promo")) == standing
+
+
+def test_damaged_scores_are_not_served_but_those_before(tmp_path: Path) -> None:
+    first = publish(scored(tmp_path, MONDAYS[0], model_id="m0"), 0)
+    last = scored(tmp_path, MONDAYS[1], model_id="m1")
+    publish(last, 1)
+    damage(last, "top_scores")
+    tonight = cycle_of(tmp_path, MONDAYS[2])
+    source = stale_scores.last_good(tonight)
+    assert source is not None
+    assert source.release_id == "promo-2017-12-11"  # nothing but the one row is read before it is needed
+    whole = stale_scores.serve_stale(tonight, source, "psi")
+    assert whole is not None
+    assert (whole.release_id, whole.scoring["model_id"]) == (first, "m0")
+    assert tonight.dataset("scores").table()["score_date"].unique().to_pylist() == [MONDAYS[0]]
+    out = tonight.progress.console.file
+    assert isinstance(out, io.StringIO)
+    told = " ".join(out.getvalue().split())
+    assert "release promo-2017-12-11 cannot be served again: top_scores" in told
+    assert "the scores of 2017-12-04 (release promo-2017-12-04) are served, stale" in told
+
+
+def test_without_whole_scores_nothing_is_served_or_remembered(tmp_path: Path) -> None:
+    only = scored(tmp_path, MONDAYS[0])
+    publish(only, 0)
+    damage(only, "entities")
+    tonight = cycle_of(tmp_path, MONDAYS[2])
+    assert really_served(tonight) is None
+    assert tonight.state()["datasets"] == {}
+
+
+@pytest.mark.parametrize("name", ["scoring", "scores"])
+def test_a_release_whose_row_is_changed_or_whose_file_is_gone_is_passed_over(tmp_path: Path, name: str) -> None:
     first = publish(scored(tmp_path, MONDAYS[0]), 0)
     last = scored(tmp_path, MONDAYS[1])
     publish(last, 1)
-    [_, path] = last.dataset("top_scores").files
-    Path(path).chmod(0o644)
-    data = bytearray(Path(path).read_bytes())
-    data[100] ^= 1  # the size stays, the hash does not
-    Path(path).write_bytes(data)
-    tonight = cycle_of(tmp_path, MONDAYS[2])
-    assert found(tonight) == first
-    out = tonight.progress.console.file
-    assert isinstance(out, io.StringIO)
-    assert "release promo-2017-12-11 cannot be served again: top_scores" in " ".join(out.getvalue().split())
+    if name == "scoring":
+        damage(last, name)
+    else:
+        Path(last.dataset(name).files[0]).unlink()
+    assert found(cycle_of(tmp_path, MONDAYS[2])) == first
 
 
 @pytest.mark.parametrize("name", ["top_scores", "scoring"])

@@ -8,10 +8,17 @@ with fields as (
 score as (
 
     select
+        max(period) as period,
         max(status) as status,
         max(psi_excess) as psi_excess
     from {{ ref('fct_score_drift') }}
     where is_latest_period
+
+),
+
+scoring as (
+
+    select is_stale from {{ ref('fct_scoring') }}
 
 ),
 
@@ -41,9 +48,22 @@ final as (
                 counts.n_alarm, counts.n_watch, counts.field, counts.psi_excess
             )
         end
-        || coalesce(format(' The score: {}, {:.3f}.', score.status, score.psi_excess), '') as sentence
+        || case
+            when scoring.is_stale then ' Tonight''s scores are stale and not compared.' else ''
+        end
+        || coalesce(
+            format(
+                ' The score{}: {}, {:.3f}.',
+                case
+                    when scoring.is_stale then format(' of the period of {}', strftime(score.period, '%Y-%m-%d'))
+                    else ''
+                end,
+                score.status, score.psi_excess
+            ), ''
+        ) as sentence
     from counts
     cross join score
+    cross join scoring
 
 )
 

@@ -1,0 +1,53 @@
+"""The links by which readers find full scores and vectors, made to follow the release that is pointed to.
+
+A release names its data sets in its manifest; the links `scores/<contract>/score_date=<D>` and `vectors/<contract>` lie
+outside it, so whoever moves the pointer moves them as well.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+from jobs import releases, score_tree, vectors
+from jobs.lake import Dataset, Lake
+
+
+def follow(warehouse: Path, release: releases.Release) -> list[str]:
+    """Point the links at the data sets of `release`; returns what could not be moved and why, a line each."""
+    manifest = release.manifest
+    if "datasets" not in manifest or "cycle_date" not in manifest:
+        return [f"release {release.release_id} does not name its data sets: scores and vectors stay where they point"]
+    date = dt.date.fromisoformat(manifest["cycle_date"])
+    return point(warehouse, manifest["contract"], date, json.loads(manifest["datasets"]))
+
+
+def point(warehouse: Path, contract: str, date: dt.date, datasets: dict[str, str]) -> list[str]:
+    """Point the scores of `date` and the contract's vectors at `datasets` (name -> key).
+
+    A link whose data set is gone stays as it is. Returns a line for each of these.
+    """
+    lake, said = Lake(warehouse), []
+
+    def found(name: str) -> Dataset | None:
+        dataset = lake.find(name, datasets[name]) if name in datasets else None
+        if dataset is None and name in datasets:
+            said.append(f"{name} {datasets[name]} of {contract} {date} is gone from the lake: its link stays as it is")
+        return dataset
+
+    scores, scoring, own = found("scores"), found("scoring"), found("vectors")
+    if scores is not None:
+        score_tree.point(warehouse, contract, date, scores)
+    if scoring is not None:
+        [row] = scoring.table().to_pylist()
+        is_lost = own is None and "vectors" in datasets
+        vectors.point(warehouse, contract, row, [own, *_others(warehouse, contract, lake)], keep=is_lost)
+    return said
+
+
+def _others(warehouse: Path, contract: str, lake: Lake) -> list[Dataset | None]:
+    """Vectors of all releases of the contract, the newest first: stale scores have those of an earlier night."""
+    listed = [release.manifest for release in reversed(releases.list_releases(warehouse))]
+    keys = [json.loads(m.get("datasets", "{}")).get("vectors") for m in listed if m["contract"] == contract]
+    return [lake.find("vectors", key) for key in keys if key]
