@@ -25,9 +25,9 @@ def main(n=LOOKUPS):
         f"{n:,} lookups by key of entities drawn at random, one after the other, in one process with a connection that "
         f"stays open, each until its rows are in Python; {WARM_UPS} before them are not counted. The release of "
         f"{found.contract} {found.date}. The mart is DuckDB's `fct_entity_scores`, which has the best candidates of "
-        f"every entity. All scores are {len(found.scores)} Parquet files that DuckDB reads in place, one per block: an entity is in the file "
-        f"that a hash of its key says, and a file is sorted by match, then entity. So no file can be passed over by the "
-        f"key; of each, the row groups whose range of keys has it are read."
+        f"every entity. All scores are {len(found.scores)} Parquet files that DuckDB reads in place, one per block: a "
+        f"hash of an entity's key says its block, and a file is sorted by match, then entity. So no file can be passed "
+        f"over by the key; of each, those row groups are read whose range of keys includes it."
     )
     write(
         "lookup", TITLE, [*measures("mart, best candidates", *mart), *measures("files, all candidates", *files)], notes

@@ -40,11 +40,12 @@ def main(parts=("engine", "job", "real")):
         f"candidate kept. The row kernel, modern-fm and the matrix multiply alone have the same pairs in the same run. "
         f"**Job**: the generated world of `bench/score_world.py`, {len(score_world.FIELDS)} fields, 9 of them pair "
         f"fields looked up from sparse histories, k = {score_world.K}; from the start of Spark to data sets in the "
-        f"lake, files hashed. The job starts from finished score_inputs, features of the entities and sparse pair "
-        f"entries by block: making them from history and lists, the audits of the finished scores and the vectors are "
-        f"outside that clock, and inside that of the real data. The 10⁹ pairs are the blocks of the 10⁸ ten times over, best pairs only. Memory: the "
-        f"resident peak of the driver, the JVM and all workers together. **Real data**: `fieldmart score` on the last "
-        f"night's warehouse without its scores; start of Spark, lists, histories, audits and vectors included."
+        f"lake, files hashed. It starts from finished score_inputs, features of the entities and sparse entries of the "
+        f"pairs by block: making them from history and lists, the audits of the scores and the vectors are outside "
+        f"that clock, and inside that of the real data. The 10⁹ pairs are the blocks of the 10⁸ ten times over, best "
+        f"pairs only. Memory: the resident peak of the driver, the JVM and all workers together. **Real data**: "
+        f"`fieldmart score` on the last night's warehouse without its scores; start of Spark, lists, histories, audits "
+        f"and vectors included."
     )
     write("score", TITLE, measures, notes)
 

@@ -80,8 +80,9 @@ def _features(table: pa.Table, names: list[str], kind: str) -> np.ndarray:
 
 
 def groups(match_id: np.ndarray) -> Iterator[tuple[str, slice]]:
-    """Each match of a sorted array with its rows."""
+    """Each match of a sorted array with its rows; rows without a match (None) belong to none."""
     if len(match_id):
         starts = np.flatnonzero(np.concatenate([[True], match_id[1:] != match_id[:-1]]))
         for start, stop in zip(starts, [*starts[1:], len(match_id)], strict=True):
-            yield str(match_id[start]), slice(int(start), int(stop))
+            if match_id[start] is not None:
+                yield str(match_id[start]), slice(int(start), int(stop))

@@ -157,7 +157,7 @@ class _Scoring:
             self.model = scoring.opened(self.task["model"]).model
             self.block = block_inputs.block(self.task["inputs"], self.task["block"], self.layout)
             self.offers = block_inputs.offers(self.task["inputs"])
-            matches, of_entity = np.unique(self.block.match_id.astype(str), return_inverse=True)
+            matches, of_entity = np.unique(self.block.match_id.astype(str), return_inverse=True)  # no match: "None"
             ids = Ids(
                 self.block.entity_id, self.offers.candidate_id, pa.array(matches.tolist(), pa.string()), of_entity
             )

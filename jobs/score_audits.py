@@ -291,7 +291,12 @@ def _stable(
     if overlap < bands.psi_min_candidate_overlap:
         why = f"only {overlap:.0%} of the candidates are those of release {reference.release_id}"
         return _skipped("psi", bands.psi, why)
-    old, new = (score_files.histogram(db, files) for files in (reference.scores, scored.scores))
+    try:
+        old = score_files.histogram(db, reference.scores)
+    except duckdb.Error as error:  # an old night's damage must not stop this one
+        [reason, *_] = str(error).splitlines()
+        return _skipped("psi", bands.psi, f"the scores of release {reference.release_id} cannot be read ({reason})")
+    new = score_files.histogram(db, scored.scores)
     why = f"Against release {reference.release_id}, {overlap:.0%} of the candidates the same."
     return _judged("psi", score_files.excess_psi(old, new), bands.psi, why)
 

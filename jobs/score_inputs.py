@@ -356,16 +356,16 @@ def with_keys(rows: pl.DataFrame, pair: Sequence[PairField]) -> pl.DataFrame:
 def refuse_twice(contract: Contract, files: Sequence[str]) -> None:
     """InputsError if an entity is on the list more than once, with whatever matches: the marts have one row for each
     entity and candidate, which could be on offer in several of them."""
-    match = f"concat_ws('|', {', '.join(contract.match)})" if contract.match else "''"
+    match = f"coalesce(nullif(concat_ws('|', {', '.join(contract.match)}), ''), '(none)')" if contract.match else "''"
     with score_files.connection() as db:
         found = db.execute(f"""
-            select concat_ws('|', {", ".join(contract.entity)}) as entity_id, count(*), list(distinct {match})
+            select concat_ws('|', {", ".join(contract.entity)}) as entity_id, count(*), min({match}), max({match})
             from {score_files.scan(files)}
             group by entity_id
             having count(*) > 1
             order by entity_id
             limit 1
         """).fetchall()
-    for entity_id, n, matches in found:
-        told = f"with matches {', '.join(sorted(matches))}" if len(matches) > 1 else f"{n} times"
+    for entity_id, n, first, last in found:
+        told = f"{n} times" if first == last else f"with matches {first}, {last}"
         raise InputsError(f"source.entities must have each entity once, got {entity_id!r} {told}")

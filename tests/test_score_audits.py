@@ -316,6 +316,15 @@ def test_the_same_scores_have_no_psi_and_shifted_ones_fail(tmp_path: Path) -> No
     assert faults(found) == ["psi"]
 
 
+def test_a_damaged_earlier_release_is_no_fault_of_tonight(tmp_path: Path) -> None:
+    before = reference(tmp_path / "r", scores())
+    [file] = [Path(path) for path in before.scores]
+    file.write_bytes(b"\0" * file.stat().st_size)
+    found = judge(tmp_path, scores(), before)["psi"]
+    assert (found.value, found.passed) == (None, True)
+    assert found.why.startswith("not compared: the scores of release r1 cannot be read (")
+
+
 def test_psi_in_frozen_deciles_is_the_textbook_sum() -> None:
     old = dict.fromkeys(range(10), 10)  # a decile each
     new = {0: 30, 5: 60, 12: 10}  # beyond the last edge counts to the last decile

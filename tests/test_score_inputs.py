@@ -313,6 +313,22 @@ def test_lists_that_cannot_be_scored_are_refused(spark: Any, tmp_path: Path) -> 
         replace(cycle, dataset, frame)
 
 
+@pytest.mark.parametrize(
+    ("match", "rows", "told"),
+    [
+        (["region"], [("e1", "a"), ("e1", "b"), ("e2", "b")], "got 'e1' with matches a, b"),
+        (["region"], [("e2", "b"), ("e1", "b"), ("e1", None)], r"got 'e1' with matches \(none\), b"),
+        (["region"], [("e1", "b"), ("e2", "b"), ("e2", "b")], "got 'e2' 2 times"),
+        ([], [("e1", "a"), ("e1", "b"), ("e1", "c")], "got 'e1' 3 times"),
+        (["region"], [("", "a"), (None, "b")], "got '' with matches a, b"),  # as text they are the same
+    ],
+)
+def test_an_entity_must_be_on_the_list_once(match: list[str], rows: list[Any], told: str, tmp_path: Path) -> None:
+    pl.DataFrame(rows, schema=["user", "region"], orient="row").write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputsError, match=f"source.entities must have each entity once, {told}$"):
+        score_inputs.refuse_twice(contract_of(BASIC, match=match), [str(tmp_path / "a.parquet")])
+
+
 def replace(cycle: Cycle, name: str, frame: pl.DataFrame) -> None:
     key = f"{name}-{frame.hash_rows().sum()}"
     with cycle.lake.writing(name, key) as folder:
