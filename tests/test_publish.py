@@ -104,6 +104,7 @@ def test_a_build_that_said_the_same_can_be_published_twice(own_night: Any) -> No
         assert again(own_night).release_id == own_night.release.release_id
 
 
+@pytest.mark.slow
 def test_other_scores_on_the_same_evidence_are_published_anew(own_night: Any) -> None:
     other_scores(own_night)
     release = again(own_night)
@@ -113,6 +114,7 @@ def test_other_scores_on_the_same_evidence_are_published_anew(own_night: Any) ->
     assert again(own_night).release_id == release.release_id
 
 
+@pytest.mark.slow
 def test_other_evidence_has_to_be_decided_on_first(own_night: Any) -> None:
     other_scores(own_night, "model_metrics")
     message = f"model_metrics of small 2017-03-13 changed since {own_night.release.release_id} was published: run"
@@ -147,6 +149,7 @@ def rollback(night: Any, *options: str) -> Any:
     return CliRunner().invoke(cli.app, ["rollback", "--warehouse", str(night.cycle.warehouse), *options])
 
 
+@pytest.mark.slow
 def test_scores_and_vectors_follow_a_rollback(own_night: Any) -> None:
     warehouse, first = own_night.cycle.warehouse, own_night.release.release_id
     before = links(warehouse)
@@ -160,6 +163,7 @@ def test_scores_and_vectors_follow_a_rollback(own_night: Any) -> None:
     assert list(links(warehouse)) == [tree]
 
 
+@pytest.mark.slow
 def test_after_a_rollback_a_second_publication_leaves_readers_where_they_are(own_night: Any, told: io.StringIO) -> None:
     """The scheduler's second run of the day must not undo what somebody did by hand."""
     own_night.cycle.remember({"scoring": own_night.cycle.dataset("scoring").key})
@@ -213,6 +217,7 @@ def test_vectors_of_stale_scores_are_found_in_the_release_that_made_them(own_nig
     assert links(warehouse) == before
 
 
+@pytest.mark.slow
 def test_stale_scores_are_not_counted_as_tonights_distribution(own_night: Any, spark: Any) -> None:
     cycle = own_night.cycle
     tonight = cycle.periods.day(cycle.periods.scoring)

@@ -236,6 +236,7 @@ def test_a_champion_of_other_features_leaves_the_prior(own_night):
     assert (found.source, found.is_degraded) == ("prior", True)
 
 
+@pytest.mark.slow
 def test_scores_that_are_too_high_are_never_served(own_night, monkeypatch):
     """Every logit is too high: scoring succeeds, the audit of the mean does not. Yesterday's scores stay, marked stale,
     and are published."""
@@ -274,6 +275,7 @@ def test_with_no_scores_to_keep_a_failed_audit_leaves_the_prior_or_nothing(own_n
     assert audits[0]["source"] == "model"  # the cycle still stands on what was served before
 
 
+@pytest.mark.slow
 def test_the_shadow_is_scored_kept_and_not_served(own_night, spark):
     rows = table(own_night.cycle, "models").filter(pl.col("algorithm") == "ffm", pl.col("role") == "candidate")
     other = rows.sort("k")["model_id"][-1]
@@ -378,6 +380,7 @@ def test_the_hash_is_of_ids_and_values(tmp_path: Path):
     assert changed["sha256"] != first
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_scores_waits_and_finds_them(in_blocks, spark):
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: scored(in_blocks, spark), range(2)))
