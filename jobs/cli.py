@@ -24,7 +24,6 @@ from jobs import (
     levers,
     monitor,
     nightly,
-    profile,
     publish,
     releases,
     reproduce,
@@ -33,6 +32,7 @@ from jobs import (
     served_links,
     serving,
     shadow,
+    stage_times,
     staleness,
     train,
 )
@@ -367,7 +367,7 @@ def show_profile(
     warehouse: Warehouse = ROOT,
 ) -> None:
     """Print where the time of a night went, by stage, and which stage dominates."""
-    guarded(lambda: profile.show(warehouse, release, Progress().console))
+    guarded(lambda: stage_times.show(warehouse, release, Progress().console))
 
 
 @app.command("reproduce")
