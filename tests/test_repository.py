@@ -158,6 +158,11 @@ def test_the_dashboard_computes_nothing_with_spark_or_the_models():
         assert not extra, f"{path.relative_to(ROOT)} imports {sorted(extra)}"
 
 
+def test_no_job_hides_a_module_of_the_standard_library():
+    """spark-submit and `python jobs/x.py` put the folder of the job first on the path."""
+    assert not {path.stem for path in (ROOT / "jobs").glob("*.py")} & set(sys.stdlib_module_names)
+
+
 def test_the_dbt_folder_is_not_a_package():
     """It would hide the dbt that is installed."""
     assert not list((ROOT / "dbt").rglob("__init__.py"))
