@@ -7,11 +7,24 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ffm_udf.pair_features import Sides
+
+
+@dataclass(frozen=True)
+class Layout:
+    """layout.json as the engine takes it: which of the model's fields are whose, number of keys and default feature of
+    every pair field, and of every field the feature for values the model does not know."""
+
+    sides: Sides
+    names: dict[str, list[str]]  # fields by side: entity, candidate, pair
+    keys: tuple[int, ...]
+    default: np.ndarray  # int32 [P]
+    unknown: np.ndarray  # int32 [fields]
 
 
 @dataclass(frozen=True)
@@ -36,22 +49,35 @@ class Offers:
     of_match: dict[str, slice]
 
 
-def block(inputs: str, number: int, layout: dict[str, Any]) -> Block:
+def layout(inputs: str) -> Layout:
+    """The layout of the score_inputs in folder `inputs`."""
+    found = json.loads((Path(inputs) / "layout.json").read_text())
+    place = {name: at for at, name in enumerate(found["fields"])}
+    names = {side: found[side] for side in ("entity", "candidate", "pair")}
+    return Layout(
+        Sides(*(tuple(place[name] for name in fields) for fields in names.values())),
+        names,
+        tuple(found["keys"][name] for name in found["pair"]),
+        np.array([found["default"][name] for name in found["pair"]], np.int32),
+        np.array([found["oov"][name] for name in found["fields"]], np.int32),
+    )
+
+
+def block(inputs: str, number: int, of: Layout) -> Block:
     """Block `number` of the score_inputs in folder `inputs`."""
     folder = Path(inputs) / f"block={number:05d}"
     entities = _read(folder / "entities")
     entries = _read(folder / "pairs")
     field, entity = entries["field"].to_numpy(), entries["entity"].to_numpy()
     # Entries are sorted by field and entity: where each entity's begin is a count of those before.
-    n = entities.num_rows
-    counts = np.bincount(field.astype(np.int64) * n + entity, minlength=len(layout["pair"]) * n)
-    ends = np.cumsum(counts).reshape(len(layout["pair"]), n)
+    n, P = entities.num_rows, len(of.keys)
+    ends = np.cumsum(np.bincount(field.astype(np.int64) * n + entity, minlength=P * n)).reshape(P, n)
     starts = np.concatenate([[0], ends.reshape(-1)])[:-1].reshape(ends.shape)
-    indptr = np.concatenate([starts[:, :1], ends], axis=1) if n else np.zeros((len(layout["pair"]), 1), np.int64)
+    indptr = np.concatenate([starts[:, :1], ends], axis=1) if n else np.zeros((P, 1), np.int64)
     return Block(
         entities["entity_id"].combine_chunks(),
         entities["match_id"].to_numpy(),
-        _features(entities, layout["entity"], "f"),
+        _features(entities, of.names["entity"], "f"),
         np.ascontiguousarray(indptr, np.int64),
         *(np.ascontiguousarray(entries[name].to_numpy(), np.int32) for name in ("key", "feature")),
     )
@@ -60,11 +86,10 @@ def block(inputs: str, number: int, layout: dict[str, Any]) -> Block:
 @functools.lru_cache(maxsize=2)
 def offers(inputs: str) -> Offers:
     """The candidates, read once per process however many blocks it scores."""
-    layout = json.loads((Path(inputs) / "layout.json").read_text())
-    table = _read(Path(inputs) / "candidates")
+    names, table = layout(inputs).names, _read(Path(inputs) / "candidates")
     of_match = dict(groups(table["match_id"].to_numpy()))
     ids = table["candidate_id"].combine_chunks()
-    return Offers(ids, _features(table, layout["candidate"], "f"), _features(table, layout["pair"], "k"), of_match)
+    return Offers(ids, _features(table, names["candidate"], "f"), _features(table, names["pair"], "k"), of_match)
 
 
 def _read(folder: Path) -> pa.Table:

@@ -32,7 +32,7 @@ from ffm_udf.allpairs_kernels import expander, finisher, gatherer
 from ffm_udf.calibration import Calibrator
 from ffm_udf.cost import measured
 from ffm_udf.heartbeat import EVERY, FINISHED, beat
-from ffm_udf.pair_features import PairFeatures, Sides
+from ffm_udf.pair_features import PairFeatures
 from ffm_udf.ranking import TopPerColumn, descending, keeper, picker, top_of_rows
 from ffm_udf.score_columns import Constants, Ids, PairRows
 
@@ -141,16 +141,13 @@ class _Scoring:
 
     def __init__(self, task: dict[str, Any], out: Path) -> None:
         self.task, self.out, self.clock = task, out, Clock()
-        self.layout = json.loads((Path(task["inputs"]) / "layout.json").read_text())
+        self.layout = block_inputs.layout(task["inputs"])
+        self.sides, self.unknown = self.layout.sides, self.layout.unknown
         self.calibrator = Calibrator(**task["calibrator"])
         self.constants = Constants.of(task["constants"])
         self.hash, self.pairs = hashlib.sha256(), 0
-        place = {name: at for at, name in enumerate(self.layout["fields"])}
-        self.sides = Sides(*(tuple(place[n] for n in self.layout[side]) for side in ("entity", "candidate", "pair")))
-        self.default = np.array([self.layout["default"][name] for name in self.layout["pair"]], np.int32)
         fallback = task["fallback"]
-        self.most_unknown = fallback["max_oov_share"] * len(place) if fallback else len(place)
-        self.unknown = np.array([self.layout["oov"][name] for name in self.layout["fields"]], np.int32)
+        self.most_unknown = self.sides.n_fields * (fallback["max_oov_share"] if fallback else 1)
 
     def run(self) -> dict[str, Any]:
         with self.clock.stage("read"):
@@ -189,10 +186,8 @@ class _Scoring:
         X_u, X_c = self.block.X[rows], self.offers.X[offered]
         with self.clock.stage("prepare"):
             indptr = np.ascontiguousarray(self.block.indptr[:, rows.start : rows.stop + 1])
-            keys = tuple(self.layout["keys"][name] for name in self.layout["pair"])
-            pairs = PairFeatures(
-                self.offers.keys[offered], keys, indptr, self.block.key, self.block.feature, self.default
-            )
+            entries = self.block.key, self.block.feature
+            pairs = PairFeatures(self.offers.keys[offered], self.layout.keys, indptr, *entries, self.layout.default)
             self.engines.add(allpairs.engine(self.model, pairs))
             stream = allpairs.chunks(self.model, self.sides, X_u, X_c, pairs, self.unknown)
             for ids, part in ((self.block.entity_id, rows), (self.offers.candidate_id, offered)):

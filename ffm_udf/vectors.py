@@ -16,7 +16,6 @@ to_entity> + <to_pairs of the candidate at p, to_candidate>, and with another su
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from ffm_udf import block_inputs, scoring
 from ffm_udf.factored import Factored, Side
 from ffm_udf.heartbeat import beating
 from ffm_udf.model import FFM
-from ffm_udf.pair_features import MISSING, Sides
+from ffm_udf.pair_features import MISSING
 
 STEP = 1 << 12  # entities or candidates at a time: bounds memory, and is what a reader of one entity has to read
 TEXT, NUMBER, FLOATS = pa.string(), pa.int32(), pa.list_(pa.float32())
@@ -53,9 +52,8 @@ class Parts:
     """What every task of a model's vectors has: where the inputs are, how they are laid out, the model by sides."""
 
     inputs: str
-    layout: dict[str, Any]
+    layout: block_inputs.Layout
     factored: Factored
-    default: np.ndarray  # int32 [P]
 
     @classmethod
     def open(cls, inputs: str, folder: str) -> Parts:
@@ -63,11 +61,8 @@ class Parts:
         model = scoring.opened(folder).model
         if not isinstance(model, FFM):
             raise ValueError(f"model must be an FFM to be taken apart into vectors, got {type(model).__name__}")
-        layout = json.loads((Path(inputs) / "layout.json").read_text())
-        place = {name: at for at, name in enumerate(layout["fields"])}
-        sides = Sides(*(tuple(place[name] for name in layout[side]) for side in ("entity", "candidate", "pair")))
-        default = np.array([layout["default"][name] for name in layout["pair"]], np.int32)
-        return cls(inputs, layout, Factored(model, sides), default)
+        layout = block_inputs.layout(inputs)
+        return cls(inputs, layout, Factored(model, layout.sides))
 
 
 def write_step(task: dict[str, Any]) -> dict[str, int]:
@@ -91,7 +86,7 @@ def write_step(task: dict[str, Any]) -> dict[str, int]:
 
 def _entities(parts: Parts, block: block_inputs.Block) -> Iterator[pa.Table]:
     for rows in _steps(len(block.X)):
-        side = parts.factored.entities(np.ascontiguousarray(block.X[rows]), parts.default)
+        side = parts.factored.entities(np.ascontiguousarray(block.X[rows]), parts.layout.default)
         ids = {"entity_id": block.entity_id[rows], "match_id": pa.array(block.match_id[rows], pa.string())}
         yield pa.table(ids | _side(side))
 
@@ -118,7 +113,7 @@ def _candidates(parts: Parts) -> Iterator[pa.Table]:
     _refuse_missing("candidate", offers.X)
     match_id = np.repeat(list(offers.of_match), [rows.stop - rows.start for rows in offers.of_match.values()])
     for rows in _steps(len(offers.X)):
-        side = parts.factored.candidates(np.ascontiguousarray(offers.X[rows]), parts.default)
+        side = parts.factored.candidates(np.ascontiguousarray(offers.X[rows]), parts.layout.default)
         ids = {"candidate_id": offers.candidate_id[rows], "match_id": pa.array(match_id[rows], pa.string())}
         yield pa.table(ids | _side(side) | {"keys": _lists(offers.keys[rows])})
 
@@ -128,9 +123,9 @@ def _features(parts: Parts, vocabulary: list[str]) -> Iterator[pa.Table]:
     root = np.sqrt(parts.factored.quadratic)  # on either side of <to_pair, to_pair>, which together is R
     columns = ["field", "feature_id", "value"]
     words = pa.concat_tables([pq.ParquetFile(file).read(columns, use_threads=False) for file in vocabulary])
-    for field, name in enumerate(parts.layout["pair"]):
+    for field, name in enumerate(parts.layout.names["pair"]):
         mine = words.filter(pc.equal(words["field"], name))
-        table = parts.factored.table(field, mine["feature_id"].to_numpy().astype(np.int32), parts.default)
+        table = parts.factored.table(field, mine["feature_id"].to_numpy().astype(np.int32), parts.layout.default)
         to_pair = table.to_pair * root
         to_pair[:, field] = 0.0
         yield pa.table(
@@ -138,7 +133,7 @@ def _features(parts: Parts, vocabulary: list[str]) -> Iterator[pa.Table]:
                 "field": pa.array(np.full(mine.num_rows, field, np.int32)),
                 "feature": pa.array(table.ids),
                 "value": mine["value"],
-                "is_default": pa.array(table.ids == parts.default[field]),
+                "is_default": pa.array(table.ids == parts.layout.default[field]),
                 "constant": pa.array(table.own),
                 "to_entity": _lists(table.to_entity),
                 "to_candidate": _lists(table.to_candidate),

@@ -24,10 +24,9 @@ from jobs.lake import Dataset
 from jobs.periods import Periods
 from jobs.policies import Rates
 from jobs.progress import Progress
+from jobs.spark_session import driver_memory_mib
 
 GIB = 1024.0**3
-# What the JVM may take, by the setting of the driver's memory in jobs/spark_session.py; it is not measured.
-JVM_MIB = 3072
 
 
 class BackfillError(RuntimeError):
@@ -49,8 +48,9 @@ class Cost:
 
     @property
     def memory_gib(self) -> float:
-        """What must be there from the first second to the last: every worker at the largest one's peak, and the JVM."""
-        return (self.workers * self.peak_rss_mib + JVM_MIB) / 1024
+        """What must be there from the first second to the last: every worker at the largest one's peak, and what the
+        JVM may take, which is not measured."""
+        return (self.workers * self.peak_rss_mib + driver_memory_mib()) / 1024
 
 
 # Where nothing was measured: 100M generated pairs with full scores on a machine of two cores (`make bench ONLY=score`),

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,10 @@ class Scored:
         """all_pairs, rows, or both."""
         return self.datasets["score_blocks"].manifest["params"]["engine"]
 
-    @property
     def first_row(self) -> dict[str, Any]:
-        """One of the scores: what is the same for all of them."""
-        return first_row(self.datasets["scores"])
-
-
-def first_row(scores: Dataset) -> dict[str, Any]:
-    return pq.ParquetFile(scores.files[0]).read_row_group(0).slice(0, 1).to_pylist()[0]
+        """One of the scores (or, without them, of the top scores): what is the same for all of them."""
+        name = next(name for name in ("scores", "top_scores") if name in self.datasets)
+        return pq.ParquetFile(self.datasets[name].files[0]).read_row_group(0).slice(0, 1).to_pylist()[0]
 
 
 def score_step(step: BlockStep) -> dict[str, Any]:
@@ -166,14 +162,14 @@ def _tasks(
     instead: dict[str, Any] | None,
     inputs: Dataset,
     work: Path,
-    whole: Mapping[str, Dataset],
+    whole: dict[str, Dataset],
 ) -> list[dict[str, Any]]:
     """A task per block. `whole`: data sets of these scores that are there already, where others were taken away."""
     plan = work / "plan.json"
     if not plan.exists():
         began = dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=0)
-        for name in set(whole) & {"scores", "top_scores"}:
-            began = first_row(whole[name])["scored_at"]
+        if {"scores", "top_scores"} & set(whole):
+            began = Scored(whole, True).first_row()["scored_at"]
         write_json(plan, {"scored_at": began.isoformat()})
     constants = {
         "model_id": serving.model_id,

@@ -186,6 +186,12 @@ def champion(warehouse: Path, contract: str, as_of: dt.date | None = None) -> st
     return entry.payload["promotes"] if entry else None
 
 
+def challenger(warehouse: Path, contract: str, as_of: dt.date) -> str | None:
+    """The model judged last on a cycle up to `as_of`, whatever came of it; None before the first."""
+    found = _decisions(entries(warehouse), contract, as_of)
+    return found[-1].payload["model_id"] if found else None
+
+
 def write_aliases(warehouse: Path) -> dict[str, Any]:
     """Rebuild <warehouse>/models/aliases.json from the log and return what it holds."""
     found = _decisions(entries(warehouse))

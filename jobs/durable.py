@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 
@@ -22,6 +23,22 @@ def locked(path: Path) -> Generator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` a relative symlink to the folder `target`, in one rename: a reader sees the old target or the
+    new one, and what holds both can be moved."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(target.resolve(), link.parent.resolve())
+    if link.is_symlink() and os.readlink(link) == relative:
+        return
+    new = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
+    try:
+        os.symlink(relative, new, target_is_directory=True)
+        os.replace(new, link)
+    finally:
+        new.unlink(missing_ok=True)
+    sync(link.parent)
 
 
 def sync(path: Path) -> None:

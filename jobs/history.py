@@ -115,7 +115,7 @@ def _member(rule: FieldRule, columns: Sequence[str]) -> str:
     return found
 
 
-def with_events(
+def _with_events(
     rows: DataFrame, rules: Sequence[FieldRule], events: Events, periods: Periods, is_summed: bool = False
 ) -> DataFrame:
     """`rows` (their `kind` is ASKED) and below them the events that the rules count; a key has one type in all.
@@ -141,7 +141,7 @@ def _by_bucket(
     is_summed: bool = False,
 ) -> DataFrame:
     """Bring the rows and events of each bucket of `keys` together and add the rules' columns to the rows."""
-    merged = with_events(rows, rules, events, periods, is_summed)
+    merged = _with_events(rows, rules, events, periods, is_summed)
     bucket = F.pmod(F.xxhash64(*keys), F.lit(BUCKETS)).cast("int")
     # The events may widen a key's type; the rows keep theirs.
     added = [StructField(rule.name, IntegerType()) for rule in rules]

@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 
 from jobs import decision_log
-from jobs.durable import locked, sync, sync_tree
+from jobs.durable import locked, point, sync, sync_tree
 from jobs.lake import sha256_file, write_json
 from jobs.release_audits import Audit
 
@@ -298,10 +298,7 @@ def _write_pointer(warehouse: Path, release_id: str) -> None:
     path = f"releases/{release_id}"  # relative, so that a warehouse can be moved
     write_json(warehouse / "current.json", {"release_id": release_id, "path": path})
     sync(warehouse)
-    link = warehouse / ".current.new"
-    link.unlink(missing_ok=True)
-    os.symlink(path, link)
-    os.replace(link, warehouse / "current")
+    point(warehouse / "current", warehouse / path)
 
 
 def _prune(warehouse: Path, contract: str, keep: int) -> None:

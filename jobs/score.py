@@ -50,13 +50,9 @@ class Served:
     calibrator_id: str
     source: str  # model | stale | prior
     requested_model_id: str | None
+    is_degraded: bool  # stale, or by the prior although there is a champion
     audits: list[dict[str, Any]]
     reason: str
-
-    @property
-    def is_degraded(self) -> bool:
-        """Stale, or by the prior although there is a champion."""
-        return self.source == "stale" or (self.source == "prior" and self.requested_model_id is not None)
 
 
 def run(
@@ -143,10 +139,9 @@ def serve(cycle: Cycle, spark: SparkSession, limits: ScoreBands, stall_timeout: 
         rows += [audit.row(attempt, chosen.model_id, chosen.source) for audit in audits]
         failed = score_audits.failed(audits)
         if not failed:
-            made = scored.datasets | lists
             vectors.make(cycle, spark, chosen, inputs, stall_timeout)
-            used = calibrator_id(chosen.calibrator)
-            return Served(scored, made, chosen.model_id, used, chosen.source, champion, rows, "; ".join(reasons))
+            who = chosen.model_id, calibrator_id(chosen.calibrator), chosen.source, champion, chosen.is_degraded
+            return Served(scored, scored.datasets | lists, *who, rows, "; ".join(reasons))
         more = f" and {len(failed) - 1} more audits" if len(failed) > 1 else ""
         reasons.append(f"the scores of {chosen.model_id} failed {failed[0].sentence}{more}")
         cycle.progress.note(reasons[-1])
@@ -172,7 +167,7 @@ def _stale(
         return None
     made = {name: cycle.dataset(name) for name in (*stale_scores.REWRITTEN, *stale_scores.KEPT)}
     scored, old = Scored({name: made[name] for name in PARTS}, False), whole.scoring
-    return Served(scored, made, old["model_id"], old["calibrator_id"], "stale", champion, rows, reason)
+    return Served(scored, made, old["model_id"], old["calibrator_id"], "stale", champion, True, rows, reason)
 
 
 def _audit(
@@ -195,16 +190,10 @@ def _shadow(cycle: Cycle, asked: str) -> Serving:
     there is none, or it cannot score this cycle."""
     model_id = asked
     if asked == CHALLENGER:
-        judged = [
-            entry.payload["model_id"]
-            for entry in decision_log.entries(cycle.warehouse)
-            if entry.kind == "decision"
-            and entry.payload["contract"] == cycle.contract.name
-            and entry.payload["cycle_date"] <= str(cycle.date)
-        ]
-        if not judged:
+        judged = decision_log.challenger(cycle.warehouse, cycle.contract.name, cycle.date)
+        if judged is None:
             raise ScoreError(f"--shadow {CHALLENGER}: no model of {cycle.contract.name} was judged up to {cycle.date}")
-        model_id = judged[-1]
+        model_id = judged
     try:
         return serving.checked(cycle, model_id, None)
     except (OSError, ValueError, LakeError) as error:
@@ -238,7 +227,7 @@ def _shadowed(
 
 def _scoring(cycle: Cycle, served: Served, shadow_model_id: str | None) -> dict[str, Any]:
     """The row of the fact `scoring`."""
-    blocks, first = served.scored.blocks, served.scored.first_row
+    blocks, first = served.scored.blocks, served.scored.first_row()
     by_worker: Counter[str] = Counter()
     for block in blocks:
         by_worker[block["worker"]] += block["wall_s"]

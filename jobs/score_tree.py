@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.durable import sync
+from jobs import durable
 from jobs.lake import Dataset
 
 COLUMN = "score_date"
@@ -40,19 +38,8 @@ def root(warehouse: Path, contract: str) -> Path:
 
 def point(warehouse: Path, contract: str, date: dt.date, dataset: Dataset) -> Path:
     """Make `dataset` the scores of `date`; returns the link. Any reader sees the old scores or the new ones."""
-    folder = root(warehouse, contract)
-    folder.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath((dataset.folder / dataset.manifest["run"]).resolve(), folder.resolve())
-    link = folder / f"{COLUMN}={date}"
-    if link.is_symlink() and os.readlink(link) == target:
-        return link
-    new = folder / f".{link.name}.{uuid.uuid4().hex}"
-    try:
-        os.symlink(target, new, target_is_directory=True)
-        os.replace(new, link)
-    finally:
-        new.unlink(missing_ok=True)
-    sync(folder)
+    link = root(warehouse, contract) / f"{COLUMN}={date}"
+    durable.point(link, dataset.folder / dataset.manifest["run"])
     return link
 
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs.java import java_home
+from jobs.java import JavaError, java_home
+
+
+def driver_memory_mib() -> int:
+    """What the JVM of a session of our own may take: FIELDMART_DRIVER_MEMORY, such as 4g or 3000m, else 3 GiB. Raises
+    JavaError for anything else."""
+    asked = os.environ.get("FIELDMART_DRIVER_MEMORY", "3g")
+    found = re.fullmatch(r"(\d+)([mgt])b?", asked.strip().lower())
+    if not found:
+        raise JavaError(f"FIELDMART_DRIVER_MEMORY must be a size such as 4g or 3000m, got {asked!r}")
+    return int(found[1]) * 1024 ** "mgt".index(found[2])
 
 
 def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSession:
@@ -50,7 +61,7 @@ def session(warehouse: Path, extra: Mapping[str, str] | None = None) -> SparkSes
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit, which brings master and driver
         builder = builder.master("local[*,2]")  # a task whose Python worker was killed gets a second try
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-        settings["spark.driver.memory"] = os.environ.get("FIELDMART_DRIVER_MEMORY", "3g")
+        settings["spark.driver.memory"] = f"{driver_memory_mib()}m"
     for name, value in (settings | dict(extra or {})).items():
         builder = builder.config(name, value)
     return builder.getOrCreate()

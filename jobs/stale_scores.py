@@ -80,11 +80,8 @@ def serve_stale(cycle: Cycle, source: StaleSource, reason: str) -> StaleSource |
 
 def _rewritten(cycle: Cycle, old: Dataset) -> Dataset:
     """`old` with source = 'stale', found or made."""
-    key = cycle.lake.key(old.name, __name__, {old.name: old.content}, {"source": "stale"})
-    if cycle.lake.find(old.name, key) is None:
-        with cycle.lake.writing(old.name, key, {old.name: old.content}, {"source": "stale"}) as folder:
-            rewrite(old, folder)
-    return cycle.lake.get(old.name, key)
+    inputs = {old.name: old.content}
+    return cycle.prepare(old.name, __name__, inputs, {"source": "stale"}, lambda out: rewrite(old, out))[0]
 
 
 def rewrite(old: Dataset, folder: Path) -> None:

@@ -11,7 +11,6 @@ The data set `vectors` holds what ffm_udf/vectors.py writes, a Spark task per bl
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -25,10 +24,9 @@ from pyspark.sql import SparkSession
 
 from ffm_udf import heartbeat, vectors
 from ffm_udf.heartbeat import Beat
-from jobs import models
+from jobs import durable, models
 from jobs.calibrators import calibrator_id
 from jobs.cycle import Cycle
-from jobs.durable import sync
 from jobs.lake import Dataset, write_json
 from jobs.serving import Serving
 from jobs.watched_job import Job
@@ -102,7 +100,7 @@ def point(
     for dataset in made:
         run = dataset.folder / dataset.manifest["run"] if dataset else None
         if run is not None and _is_of(run, wanted):
-            _point(link, run)
+            durable.point(link, run)
             return link
     if not keep and not _is_of(link, wanted):
         link.unlink(missing_ok=True)
@@ -164,18 +162,3 @@ def _is_of(run: Path, wanted: dict[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return all(about.get(name) == value for name, value in wanted.items())
-
-
-def _point(link: Path, run: Path) -> None:
-    """Replace `link` in one rename; its target is relative, so that a warehouse can be moved."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath(run.resolve(), link.parent.resolve())
-    if link.is_symlink() and os.readlink(link) == target:
-        return
-    new = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
-    try:
-        os.symlink(target, new, target_is_directory=True)
-        os.replace(new, link)
-    finally:
-        new.unlink(missing_ok=True)
-    sync(link.parent)

@@ -17,6 +17,7 @@ from jobs import backfill, facts, score_tree
 from jobs.backfill import BackfillError, Cost, Need
 from jobs.contract import load
 from jobs.cycle import Cycle
+from jobs.java import JavaError
 from jobs.lake import Dataset
 from jobs.policies import Rates
 from jobs.progress import Progress
@@ -94,17 +95,21 @@ def test_a_projection_is_the_measured_cost_per_pair(tmp_path: Path) -> None:
     assert plan.total == Need(4000, 150, 110, 4 * 2**30, pytest.approx(2.0205))
 
 
-def test_the_jvm_is_priced_as_it_is_configured() -> None:
-    source = (CONF.parent / "jobs" / "spark_session.py").read_text()
-    assert f'"FIELDMART_DRIVER_MEMORY", "{backfill.JVM_MIB // 1024}g"' in source
+def test_the_jvm_is_priced_as_it_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMART_DRIVER_MEMORY", "5g")
+    assert backfill.ASSUMED.memory_gib == (backfill.ASSUMED.workers * backfill.ASSUMED.peak_rss_mib + 5 * 1024) / 1024
+    monkeypatch.setenv("FIELDMART_DRIVER_MEMORY", "lots")
+    with pytest.raises(JavaError, match="FIELDMART_DRIVER_MEMORY must be a size such as 4g or 3000m, got 'lots'"):
+        _ = backfill.ASSUMED.memory_gib
 
 
 def test_a_plan_is_shown_as_a_table(tmp_path: Path) -> None:
     cycles = chosen(tmp_path)
     backfill.run(planned(cycles[:1]), scorer([]))
-    console = Console(file=io.StringIO(), width=200)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
     backfill.show(planned(cycles), console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert lines == [
         ["2017-12-04", "has scores", "", "", "", "0"],
@@ -175,9 +180,10 @@ def test_a_failed_date_does_not_lose_the_others_and_is_tried_again(tmp_path: Pat
     cycles, calls = chosen(tmp_path), []
     report = backfill.run(planned(cycles), scorer(calls, {DAYS[1]: ValueError("no offers\nand a trace")}))
     assert (calls, report.scored, report.failed) == (DAYS, [DAYS[0], DAYS[2]], {DAYS[1]: "no offers"})
-    console = Console(file=io.StringIO(), width=200)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
     backfill.summary(report, console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = out.getvalue()
     assert text == "2 dates scored, 0 had scores, 1 failed.\n  2017-12-11: no offers\n"
     again: list[dt.date] = []
     report = backfill.run(planned(cycles), scorer(again))
@@ -211,9 +217,10 @@ def test_the_exit_code_tells_failed_from_degraded_from_well(tmp_path: Path) -> N
     by_prior = {"model_id": "p1", "source": "prior", "is_degraded": True}
     report = backfill.run(planned(cycles[:1]), scorer([], **by_prior))
     assert (report.degraded, report.exit_code) == (DAYS[:1], 3)
-    console = Console(file=io.StringIO(), width=200)
+    out = io.StringIO()
+    console = Console(file=out, width=200)
     backfill.summary(report, console)
-    assert "2017-12-04: scored by the prior, though there is a champion" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "2017-12-04: scored by the prior, though there is a champion" in out.getvalue()
     assert backfill.run(planned(cycles[1:2]), scorer([])).exit_code == 0
     assert backfill.run(planned(cycles[2:]), scorer([], {DAYS[2]: ValueError("no")})).exit_code == 1
 

@@ -167,7 +167,7 @@ def test_an_interrupted_run_goes_on_with_the_blocks_that_are_missing(in_blocks, 
     found = scored(in_blocks, spark)
     assert {f"block-{row['block']:05d}" for row in found.blocks if row["is_resumed"]} == done
     assert len(found.blocks) == 5
-    assert found.first_row["scored_at"].isoformat() == began
+    assert found.first_row()["scored_at"].isoformat() == began
     whole = pl.DataFrame(found.datasets["scores"].table()).drop("scored_at")
     # Blocks of another size multiply in another order: equal but for rounding.
     assert_frame_equal(

@@ -68,7 +68,9 @@ def tear(warehouse: Path, model_id: str) -> None:
 
 
 def told(cycle: Cycle) -> str:
-    return cycle.progress.console.file.getvalue()  # type: ignore[attr-defined]
+    out = cycle.progress.console.file
+    assert isinstance(out, io.StringIO)
+    return out.getvalue()
 
 
 def stand_in(warehouse: Path, date: dt.date) -> str | None:

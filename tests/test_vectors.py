@@ -50,6 +50,8 @@ def write_inputs(world: World, root: Path, blocks: int = 2) -> None:
     layout = {side: [f"f{f}" for f in fields] for side, fields in places.items()}
     layout |= {"fields": [f"f{f}" for f in range(world.sides.n_fields)]}
     layout["default"] = {name: int(x) for name, x in zip(layout["pair"], world.pairs.default, strict=True)}
+    layout["keys"] = dict(zip(layout["pair"], world.pairs.keys, strict=True))
+    layout["oov"] = dict.fromkeys(layout["fields"], 0)
     write(root / "layout.json", json.dumps(layout))
     columns = {f"f_{name}": world.X_c[:, i] for i, name in enumerate(layout["candidate"])}
     columns |= {f"k_{name}": world.pairs.of_candidate[:, i] for i, name in enumerate(layout["pair"])}
