@@ -3,6 +3,7 @@
     fieldmart_train   02:00, not on Sundays   ingest … decide, then starts fieldmart_score
     fieldmart_sweep   02:00 on Sundays        the same with `train --sweep`: every k with every seed
     fieldmart_score   06:00, and when started by one of the others   ingest, score, monitor, publish, then served_fresh
+    fieldmart_approve by hand, with `by` and `why`   promotes the model of a HOLD, then starts fieldmart_score
 
 Scoring does not wait for training to succeed. The others start it whether they succeeded or not, for the day they ran
 for, and it has a time of its own for when they hang or are paused. Its `ingest` finds what is there, or makes it; the
@@ -11,6 +12,8 @@ champion is read from the decision log. A second run for the same day finds ever
 `score` and `publish` end with exit code 3 when the last good scores or the prior's had to stand in for the champion's.
 These are published like any others: readers see their source and age. The last task, `served_fresh`, then fails, and
 with it the run; a retry would serve the same again, so it has none.
+
+A HOLD stops nothing: the champion that is scores, and whoever may approves when they have looked (docs/decision.md).
 
 Nothing is decided or computed here. Every command finds its inputs by the cycle (contract and date), so a retried or
 cleared task does its work again, or finds it done. Two settings come from the environment of the workers:
@@ -69,7 +72,7 @@ PARAMS = {
 }
 
 
-def night(dag_id: str, schedule: str, description: str) -> DAG:
+def night(dag_id: str, schedule: str | None, description: str, **params: Param) -> DAG:
     """A DAG with what all of them have in common."""
     return DAG(
         dag_id=dag_id,
@@ -85,13 +88,23 @@ def night(dag_id: str, schedule: str, description: str) -> DAG:
             "retry_delay": dt.timedelta(minutes=5),
             "execution_timeout": dt.timedelta(hours=3),
         },
-        params=PARAMS,
+        params=PARAMS | params,
         doc_md=__doc__,
         tags=["fieldmart"],
     )
 
 
-def command(step: str, options: str = "") -> BashOperator:
+def start_score(trigger_rule: TriggerRule) -> TriggerDagRunOperator:
+    """The task that starts scoring for the same cycle."""
+    return TriggerDagRunOperator(
+        task_id="start_score",
+        trigger_dag_id="fieldmart_score",
+        conf={name: f"{{{{ params.{name} }}}}" for name in PARAMS} | {"today": TODAY},
+        trigger_rule=trigger_rule,
+    )
+
+
+def command(step: str, options: str = "", **environment: str) -> BashOperator:
     """One step of the night as a task; degraded, it succeeds: its exit code is the last line it prints, its XCom."""
     call = f".venv/bin/fieldmart {step}{options}{OPTIONS}"
     if step in MAY_BE_DEGRADED:
@@ -100,7 +113,7 @@ def command(step: str, options: str = "") -> BashOperator:
         task_id=step,
         bash_command=call,
         cwd=str(HOME),
-        env={"FIELDMART_TODAY": TODAY},
+        env={"FIELDMART_TODAY": TODAY, **environment},
         append_env=True,
     )
 
@@ -108,15 +121,10 @@ def command(step: str, options: str = "") -> BashOperator:
 def training(train_options: str = "") -> None:
     """The tasks of a DAG that trains and then starts scoring."""
     tasks = [command(step, train_options if step == "train" else "") for step in TRAINING]
-    start_score = TriggerDagRunOperator(
-        task_id="start_score",
-        trigger_dag_id="fieldmart_score",
-        conf={name: f"{{{{ params.{name} }}}}" for name in PARAMS} | {"today": TODAY},
-        trigger_rule=TriggerRule.ALL_DONE,
-    )
+    scores = start_score(TriggerRule.ALL_DONE)
     # Without a last task of its own that fails when a step did, the run would count as a success once scoring started.
     trained = EmptyOperator(task_id="trained")
-    chain(*tasks, [start_score, trained])
+    chain(*tasks, [scores, trained])
 
 
 with night("fieldmart_train", "0 2 * * 1-6", "Train and judge the grid of the night, decide"):
@@ -131,3 +139,12 @@ with night("fieldmart_score", "0 6 * * *", "Score every entity with the champion
         task_id="served_fresh", bash_command=f"exit {{{{ {codes} | map('int') | max }}}}", retries=0
     )
     chain(*[command(step) for step in SCORING], served_fresh)
+
+# What a person says is never pasted into the shell command: it comes in as variables.
+said = {
+    name: Param("", type="string", minLength=1, description=text)
+    for name, text in {"by": "one of the gate's approvers", "why": "why, for whoever reads the log"}.items()
+}
+with night("fieldmart_approve", None, "Promote the model of a HOLD, score with it", **said):
+    approve = command("approve", ' --by "$BY" --why "$WHY"', BY="{{ params.by }}", WHY="{{ params.why }}")
+    chain(approve, start_score(TriggerRule.ALL_SUCCESS))

@@ -4,7 +4,19 @@ import argparse
 import importlib
 
 # Modules of this package with a `main()`.
-NAMES = ("kernel", "peers", "train", "mixing", "promo", "warm", "score", "batch_size", "lookup")
+NAMES = (
+    "kernel",
+    "peers",
+    "train",
+    "mixing",
+    "promo",
+    "warm",
+    "score",
+    "batch_size",
+    "lookup",
+    "evaluate",
+    "self_test",
+)
 
 
 def main():

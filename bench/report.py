@@ -29,8 +29,8 @@ class Measure:
         return cls(name, value, unit, f"≤ {bar:g}", bool(value <= bar))
 
 
-def write(name, title, measures, notes):
-    """Writes build/bench/<name>.json and refreshes the part of BENCHMARKS.md that belongs to `name`."""
+def write(name, title, measures, notes, page=PAGE):
+    """Writes build/bench/<name>.json and refreshes the part of BENCHMARKS.md, or of `page`, that belongs to `name`."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps([asdict(measure) for measure in measures], indent=1) + "\n")
     lines = [
@@ -46,21 +46,21 @@ def write(name, title, measures, notes):
     for m in measures:
         verdict = {True: "yes", False: "**no**", None: ""}[m.holds]
         lines.append(f"| {m.name} | {_readable(m.value)} {m.unit} | {m.bar} | {verdict} |")
-    _refresh(name, "\n".join(lines))
+    _refresh(name, "\n".join(lines), page)
 
 
-def _refresh(name, text):
+def _refresh(name, text, path):
     """Puts `text` between the markers of `name`, or at the end of the page with new markers."""
     first, last = f"<!-- bench {name}: written by `python -m bench --only {name}` -->", f"<!-- end {name} -->"
     page = (
-        PAGE.read_text() if PAGE.exists() else "# Benchmarks\n\nEvery table is written by the command in its marker.\n"
+        path.read_text() if path.exists() else "# Benchmarks\n\nEvery table is written by the command in its marker.\n"
     )
     part = f"{first}\n{text}\n{last}"
     if first in page:
         page = page[: page.index(first)] + part + page[page.index(last) + len(last) :]
     else:
         page = f"{page.rstrip()}\n\n{part}\n"
-    PAGE.write_text(page)
+    path.write_text(page)
 
 
 def _readable(value):

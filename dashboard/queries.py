@@ -94,10 +94,10 @@ def finding(mart: str, page: str) -> str:
 def decision_rules(mart: str) -> pd.DataFrame:
     """Rules of the release's decision: those that do not hold first."""
     sql = """
-        select rule, severity, mart, metric, operator, threshold, value, headroom, outcome, why
+        select rule, severity, mart, metric, operator, threshold, value, headroom, outcome, note, why
         from fct_decision_rules
         where is_of_release
-        order by case outcome when 'fail' then 1 when 'missing' then 2 else 3 end, severity, seq
+        order by case outcome when 'fail' then 1 when 'missing' then 2 when 'waived' then 3 else 4 end, severity, seq
     """
     return _rows(mart, "fct_decision_rules", sql)
 
@@ -105,11 +105,60 @@ def decision_rules(mart: str) -> pd.DataFrame:
 def decisions(mart: str) -> pd.DataFrame:
     """The decision log, newest first."""
     sql = """
-        select cycle_date, verdict, k, reason, candidate_model_id, champion_model_id, decided_at, decision_id
+        select
+            cycle_date, verdict, approved_by, k, reason, next_action, periods_needed, days_needed, candidate_model_id,
+            champion_model_id, decided_at, decided_by, decision_id
         from fct_decisions
         order by seq desc
     """
     return _rows(mart, "fct_decisions", sql)
+
+
+def decision(mart: str) -> dict[str, Any] | None:
+    """The decision that the release was built on; None if there is none."""
+    rows = _rows(mart, "fct_decisions", "select * from fct_decisions where is_of_release", may_be_empty=True)
+    return None if rows.empty else rows.to_dict("records")[0]
+
+
+def approvals(mart: str) -> pd.DataFrame:
+    """Approvals and waivers of all nights, newest first; may be empty."""
+    sql = """
+        select kind, rule, decision_id, given_by, why, cycle_date, until, is_in_force, promotes, given_at
+        from fct_approvals
+        order by seq desc
+    """
+    return _rows(mart, "fct_approvals", sql, may_be_empty=True)
+
+
+def incumbent_comparison(mart: str) -> pd.DataFrame:
+    """What has to hold for a promotion, as intervals of logloss: the chosen model against what serves, and every k
+    against the best one; `allowed_delta` is what the upper end may reach. May be empty."""
+    sql = """
+        select
+            'k = ' || challenger_k || ' against the ' || incumbent_source as label, true as is_incumbent, delta_logloss,
+            delta_lo, delta_hi, allowed_delta, is_earned as holds
+        from fct_incumbent_comparison
+        union all
+        select * from (
+            select
+                'k = ' || k || ' against k = ' || best_k, false, delta_logloss, delta_lo_simultaneous,
+                delta_hi_simultaneous, margin, is_non_inferior
+            from fct_accuracy_cost_by_k
+            where not is_baseline and k <> best_k
+            order by k
+        )
+    """
+    return _rows(mart, "fct_incumbent_comparison", sql, may_be_empty=True)
+
+
+def cost_by_volume(mart: str) -> pd.DataFrame:
+    """USD a month by model and volume of scores, of models that were priced."""
+    sql = """
+        select * from fct_cost_by_volume
+        where usd_per_month is not null
+        order by volume_factor, is_baseline, k, label
+    """
+    return _rows(mart, "fct_cost_by_volume", sql)
 
 
 def accuracy_cost_by_k(mart: str) -> pd.DataFrame:
@@ -193,9 +242,51 @@ def calibration_by_slice(mart: str, model_id: str, at_most: int = 25) -> pd.Data
     return _rows(mart, "fct_calibration_by_slice", sql, [model_id, at_most])
 
 
-def reliability(mart: str, model_id: str) -> pd.DataFrame:
-    """The model's bins in the order of p."""
-    return _rows(mart, "fct_reliability", "select * from fct_reliability where model_id = ? order by bin", [model_id])
+def reliability_curve(mart: str, model_id: str) -> pd.DataFrame:
+    """The corners of the model's curve in the order of p."""
+    sql = "select * from fct_reliability_curve where model_id = ? order by point"
+    return _rows(mart, "fct_reliability_curve", sql, [model_id])
+
+
+def calibration_error(mart: str) -> pd.DataFrame:
+    """Errors and decomposition of every model, the chosen one first."""
+    sql = """
+        select
+            errors.*,
+            models.label
+        from fct_calibration_error as errors
+        inner join dim_model as models on errors.model_id = models.model_id
+        order by errors.is_verdict desc, errors.logloss, errors.model_id
+    """
+    return _rows(mart, "fct_calibration_error", sql)
+
+
+def calibrator_comparison(mart: str, model_id: str) -> pd.DataFrame:
+    """The methods of calibrating the model, the chosen one first."""
+    sql = "select * from fct_calibrator_comparison where model_id = ? order by is_chosen desc, test_logloss, method"
+    return _rows(mart, "fct_calibrator_comparison", sql, [model_id])
+
+
+def slice_shrinkage(mart: str, at_most: int = 12) -> pd.DataFrame:
+    """The whole, and of every finer level the values whose correction moves most conversions and the unseen one."""
+    sql = """
+        select * from fct_slice_shrinkage
+        where is_verdict and (moved_rank <= ? or is_unseen)
+        order by depth, abs(moved_conversions) desc, value
+    """
+    return _rows(mart, "fct_slice_shrinkage", sql, [at_most], may_be_empty=True)
+
+
+def shrinkage_gain(mart: str) -> pd.DataFrame:
+    """What each correction is worth on later periods, level by level from coarse to fine."""
+    sql = """
+        select gains.*
+        from fct_shrinkage_gain as gains
+        left join (select distinct level, depth from fct_slice_shrinkage) as levels on gains.level = levels.level
+        where gains.is_verdict
+        order by levels.depth, gains.error, gains.correction
+    """
+    return _rows(mart, "fct_shrinkage_gain", sql, may_be_empty=True)
 
 
 def drift_by_field(mart: str) -> pd.DataFrame:
@@ -220,10 +311,78 @@ def label_maturity(mart: str) -> pd.DataFrame:
     return _rows(mart, "fct_label_maturity", "select * from fct_label_maturity order by period")
 
 
+def label_delay(mart: str) -> pd.DataFrame:
+    """The delay curves, that of all exposures first; days in order."""
+    sql = "select * from fct_label_delay order by grp <> 'all', grp, delay_days"
+    return _rows(mart, "fct_label_delay", sql)
+
+
+def delayed_feedback(mart: str) -> pd.DataFrame:
+    """Ways to train on labels that are not final, best first; without rows until they were measured."""
+    sql = "select * from fct_delayed_feedback order by is_oracle, logloss, method"
+    return _rows(mart, "fct_delayed_feedback", sql, may_be_empty=True)
+
+
 def kpi_lift(mart: str) -> pd.DataFrame:
-    """The model against each baseline, by objective."""
-    sql = "select * from fct_kpi_lift where policy = 'model' order by objective, baseline"
+    """The model against each baseline that can be reached, by objective."""
+    sql = """
+        select * from fct_kpi_lift
+        where policy = 'model' and not is_upper_bound
+        order by objective, baseline
+    """
     return _rows(mart, "fct_kpi_lift", sql)
+
+
+def kpi_totals(mart: str) -> pd.DataFrame:
+    """The model against each baseline and against the upper bound, by objective."""
+    sql = "select * from fct_kpi_lift where policy = 'model' order by objective, is_upper_bound, baseline"
+    return _rows(mart, "fct_kpi_lift", sql)
+
+
+def value_curve(mart: str) -> pd.DataFrame:
+    """Each policy at each budget, the model first."""
+    sql = "select * from fct_value_curve order by policy <> 'model', policy, budget"
+    return _rows(mart, "fct_value_curve", sql)
+
+
+def sensitivity_baselines(mart: str) -> list[str]:
+    """What the sensitivity to margin and contact cost is shown against: contacting nobody first."""
+    sql = "select distinct baseline from fct_value_sensitivity order by baseline <> 'nobody', baseline"
+    return _rows(mart, "fct_value_sensitivity", sql)["baseline"].tolist()
+
+
+def value_sensitivity(mart: str, baseline: str) -> pd.DataFrame:
+    """The model's profit beyond the baseline's for every margin and contact cost."""
+    sql = "select * from fct_value_sensitivity where baseline = ? order by margin_rate, contact_cost"
+    return _rows(mart, "fct_value_sensitivity", sql, [baseline])
+
+
+def value_by_k(mart: str) -> pd.DataFrame:
+    """Each k by objective, the best first."""
+    sql = "select * from fct_value_by_k order by objective, rank_by_objective, k"
+    return _rows(mart, "fct_value_by_k", sql)
+
+
+def value_by_decile(mart: str) -> pd.DataFrame:
+    """Tenths of each policy's ranking, the model first."""
+    sql = "select * from fct_value_by_decile order by policy <> 'model', policy, decile"
+    return _rows(mart, "fct_value_by_decile", sql)
+
+
+def auction_utility(mart: str) -> pd.DataFrame:
+    """Utility in simulated auctions; without rows where the contract has no cost column."""
+    sql = "select * from fct_auction_utility order by kind desc, beta, policy"
+    return _rows(mart, "fct_auction_utility", sql, may_be_empty=True)
+
+
+def slice_discovery(mart: str, model_id: str) -> pd.DataFrame:
+    """Pairs of slices found to be off, confirmed ones first; without rows where none was found."""
+    sql = """
+        select * from fct_slice_discovery
+        where model_id = ?
+        order by is_confirmed desc, abs(confirm_excess_conversions) desc, slice_a, slice_b
+    """
+    return _rows(mart, "fct_slice_discovery", sql, [model_id], may_be_empty=True)
 
 
 def value_by_period(mart: str) -> pd.DataFrame:
@@ -284,3 +443,52 @@ def shadow(mart: str) -> pd.DataFrame:
 def staleness_cost(mart: str) -> pd.DataFrame:
     """Ages of the scores, fresh ones first; without rows until it was measured."""
     return _rows(mart, "fct_staleness_cost", "select * from fct_staleness_cost order by lag_periods", may_be_empty=True)
+
+
+def leakage(mart: str) -> pd.DataFrame:
+    """Leakage checks, the one with the least headroom of each audit first."""
+    return _rows(mart, "fct_leakage", "select * from fct_leakage order by audit, suspicion_rank")
+
+
+def model_age(mart: str) -> pd.DataFrame:
+    """Both versions of the chosen model on the test periods."""
+    return _rows(mart, "fct_model_age", "select * from fct_model_age order by version, period")
+
+
+def model_age_effect(mart: str) -> pd.DataFrame:
+    """What age costs, the paired comparison first."""
+    return _rows(mart, "fct_model_age_effect", "select * from fct_model_age_effect order by kind = 'paired' desc, kind")
+
+
+def domain_shift(mart: str) -> pd.DataFrame:
+    """The test rows against the training rows, all fields first, then the field that moved most; may be empty."""
+    sql = """
+        select * from fct_domain_shift
+        where comparison = 'test'
+        order by is_all_fields desc, excess desc, subject
+    """
+    return _rows(mart, "fct_domain_shift", sql, may_be_empty=True)
+
+
+def fairness(mart: str) -> pd.DataFrame:
+    """Groups of people; without rows if the contract declares none."""
+    sql = "select * from fct_fairness order by attribute, group_value"
+    return _rows(mart, "fct_fairness", sql, may_be_empty=True)
+
+
+def fairness_proxy(mart: str) -> pd.DataFrame:
+    """How well other fields guess the groups."""
+    sql = "select * from fct_fairness_proxy order by attribute, group_value"
+    return _rows(mart, "fct_fairness_proxy", sql, may_be_empty=True)
+
+
+def field_pairs(mart: str, k: int | None = None) -> pd.DataFrame:
+    """Terms of the logit of the model with `k` factors, without it of the chosen one; the largest share first."""
+    sql = "select * from fct_field_pairs where k = ? or (? is null and is_verdict) order by share_rank"
+    return _rows(mart, "fct_field_pairs", sql, [k, k])
+
+
+def field_pairs_ks(mart: str) -> list[int]:
+    """The k whose field pairs were measured, the chosen one first."""
+    sql = "select k from fct_field_pairs group by k order by bool_or(is_verdict) desc, k"
+    return _rows(mart, "fct_field_pairs", sql)["k"].tolist()

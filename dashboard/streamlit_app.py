@@ -21,6 +21,8 @@ page = st.navigation(
         st.Page(PAGES / "levers.py", title="Cheaper levers", icon=":material/tune:"),
         st.Page(PAGES / "calibration.py", title="Calibration by slice", icon=":material/straighten:"),
         st.Page(PAGES / "drift.py", title="Drift", icon=":material/moving:"),
+        st.Page(PAGES / "audits.py", title="Audits", icon=":material/fact_check:"),
+        st.Page(PAGES / "label_delay.py", title="Label delay", icon=":material/hourglass_top:"),
         st.Page(PAGES / "kpi_lift.py", title="KPI lift", icon=":material/payments:"),
     ]
 )

@@ -1,4 +1,4 @@
-"""Logloss, AUC and entropy of probabilities. NumPy only."""
+"""Logloss, AUC, average precision and entropy of probabilities. NumPy only."""
 
 from __future__ import annotations
 
@@ -31,11 +31,27 @@ def entropy(rate: float) -> float:
 
 def auc(y: np.ndarray, score: np.ndarray) -> float:
     """Probability that a converted row scores above one that did not, ties counting half; NaN with one class only."""
-    y = np.asarray(y) > 0
-    positives, negatives = int(y.sum()), int((~y).sum())
+    hits, rows = _by_falling_score(y, score)
+    positives, negatives = hits[-1] if len(hits) else 0, rows[-1] - hits[-1] if len(hits) else 0
     if not positives or not negatives:
         return float("nan")
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    middle_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    ranks = middle_rank[inverse][y].sum()
-    return float((ranks - positives * (positives + 1) / 2.0) / (positives * negatives))
+    misses = rows - hits
+    # Area under the steps of hits over misses; ties are one slanted step.
+    area = np.diff(misses, prepend=0) * (hits + np.concatenate([[0], hits[:-1]])) / 2.0
+    return float(area.sum() / (float(positives) * float(negatives)))
+
+
+def average_precision(y: np.ndarray, score: np.ndarray) -> float:
+    """Precision averaged over the conversions, by falling score, tied rows at once; NaN without a conversion."""
+    hits, rows = _by_falling_score(y, score)
+    if not len(hits) or not hits[-1]:
+        return float("nan")
+    return float((np.diff(hits, prepend=0) * (hits / rows)).sum() / hits[-1])
+
+
+def _by_falling_score(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Conversions and rows at or above each distinct score, from the highest on."""
+    order = np.argsort(score)[::-1]
+    sorted_score = np.asarray(score)[order]
+    last = np.flatnonzero(np.concatenate([sorted_score[1:] != sorted_score[:-1], [True]])) if len(order) else order
+    return np.cumsum(np.asarray(y)[order] > 0)[last], last + 1

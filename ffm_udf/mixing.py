@@ -223,7 +223,7 @@ class Run:
 
     def _fingerprint(self) -> str:
         """Of everything that the weights depend on."""
-        mixing, outside = self.mixing, ("folder", "calib", "calibrator", "lineage", "role", "strategy")
+        mixing, outside = self.mixing, ("folder", "calib", "calibrator", "level", "lineage", "role", "strategy")
         task = {name: value for name, value in mixing.task.items() if name not in outside}
         parts = [task, mixing.partitions, mixing.syncs, mixing.merge, self.eta, kernels.source_key()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -20,5 +20,7 @@ def write_rows(path: Path, first: int, table: np.ndarray) -> None:
         if first < 0 or first + len(table) > shape[0] or table.shape[1:] != shape[1:]:
             rows = f"rows {first}..{first + len(table)} of shape {table.shape}"
             raise ValueError(f"{rows} do not fit {path.stem} {shape}")
+        if not table.size:  # rows of no columns
+            return
         file.seek(file.tell() + first * int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize)
         file.write(memoryview(np.ascontiguousarray(table, dtype)).cast("B"))

@@ -27,9 +27,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ffm_udf import allpairs, block_inputs, scoring
+from ffm_udf import allpairs, block_inputs, calibration, scoring
 from ffm_udf.allpairs_kernels import expander, finisher, gatherer
-from ffm_udf.calibration import Calibrator
 from ffm_udf.cost import measured
 from ffm_udf.heartbeat import EVERY, FINISHED, beat
 from ffm_udf.pair_features import PairFeatures
@@ -75,7 +74,7 @@ def warm_up(model: str) -> float:
 def score_block(task: dict[str, Any]) -> dict[str, Any]:
     """Score one block; what stats.json says.
 
-    `task`: block (number), inputs (folder of score_inputs), model (folder), calibrator {slope, intercept}, fallback
+    `task`: block (number), inputs (folder of score_inputs), model (folder), calibrator (as in a card), fallback
     (None, or model folder, calibrator and max_oov_share of what scores pairs with more unknown fields than that),
     constants (model_id, calibrator_id, score_date, scored_at, data_through, source), top_n, full (write every pair),
     out (the block's folder to be), heartbeat (file).
@@ -143,7 +142,7 @@ class _Scoring:
         self.task, self.out, self.clock = task, out, Clock()
         self.layout = block_inputs.layout(task["inputs"])
         self.sides, self.unknown = self.layout.sides, self.layout.unknown
-        self.calibrator = Calibrator(**task["calibrator"])
+        self.calibrator = calibration.load(task["calibrator"])
         self.constants = Constants.of(task["constants"])
         self.hash, self.pairs = hashlib.sha256(), 0
         fallback = task["fallback"]
@@ -220,7 +219,7 @@ class _Scoring:
             return
         X = pairs.rows(self.sides, X_u, X_c, entity + first, candidate)
         other = scoring.opened(fallback["model"]).model.decision_function(X)
-        scaled = Calibrator(**fallback["calibrator"]).logit(other)
+        scaled = calibration.load(fallback["calibrator"]).logit(other)
         Z[entity, candidate] = self.calibrator.inverse(scaled)
 
     def _keep(

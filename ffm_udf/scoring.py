@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ffm_udf import calibration
 from ffm_udf import card as cards
-from ffm_udf.calibration import Calibrator
-from ffm_udf.calibration import fit as fit_calibrator
 from ffm_udf.cost import measured
+from ffm_udf.judged_rows import JudgedRows
 from ffm_udf.row_store import RowStore
 from ffm_udf.scorer import open_model
+from ffm_udf.vocabulary import translation
+
+STEP = 1 << 17  # rows scored at a time
 
 
 class ScoringModel:
@@ -32,7 +35,7 @@ class ScoringModel:
         if found := cards.damaged(Path(folder), card):
             raise ValueError(f"model {folder} is damaged: {found} is not what was written")
         self.model, self.model_id, self.fields = open_model(card["algorithm"], folder), card["model_id"], card["fields"]
-        self.calibrator = Calibrator(**card["calibrator"])
+        self.calibrator = calibration.load(card["calibrator"])
         ScoringModel.loads[folder] += 1
 
     def score(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,34 +55,37 @@ def loads(folder: str | None = None) -> int:
     return ScoringModel.loads.total() if folder is None else ScoringModel.loads[folder]
 
 
-def fit_calibrators(task: dict[str, Any]) -> dict[int, tuple[float, float]]:
-    """Slope and intercept per target period.
+def write_logits(task: dict[str, Any]) -> None:
+    """Score the judged rows of folder `judged` into the .npy file `out`: valid and calib (and what lies between) with
+    the model in folder `candidate`, test with `rehearsal`, which has learned from them.
 
-    `task`: files of rows with `period_no`, `y` and the logit `column`; `windows` maps a target period to the periods it
-    learns from.
+    `vocabularies`: Parquet files of the rows' vocabulary and of the model's own, None if they are the same.
     """
-    import pyarrow.parquet as pq
-
-    columns = ["period_no", "y", task["column"]]
-    parts = [pq.ParquetFile(path).read(columns, use_threads=False) for path in task["files"]]
-    period, y, logits = (np.concatenate([part[name].to_numpy() for part in parts]) for name in columns)
-    found = {}
-    for target, periods in task["windows"].items():
-        inside = np.isin(period, periods)
-        fitted = fit_calibrator(logits[inside], y[inside])
-        found[target] = (fitted.slope, fitted.intercept)
-    return found
+    rows = JudgedRows.open(task["judged"])
+    ids = translation(*task["vocabularies"]) if task["vocabularies"] else None
+    test = rows.splits["test"].start
+    logits = np.empty(len(rows.y), np.float32)
+    for name, span in (("candidate", slice(0, test)), ("rehearsal", slice(test, len(logits)))):
+        model = opened(task[name])
+        for start in range(span.start, span.stop, STEP):
+            part = slice(start, min(start + STEP, span.stop))
+            X = np.asarray(rows.X[part])
+            logits[part] = model.score(X if ids is None else ids[X])[0]
+    np.save(task["out"], logits)
 
 
 def scoring_cost(task: dict[str, Any]) -> list[dict[str, float]]:
     """Score the same block of rows again and again: wall and CPU seconds and peak RSS of each repeat.
 
-    `task`: folder of the model, `rows` (a RowStore folder), `periods` [first, last], `limit` on the rows, `repeats`.
+    `task`: folder of the model, `rows` (a RowStore folder), `periods` [first, last], `limit` on the rows, `repeats`,
+    `vocabularies` as of `write_logits`.
     Compilation and page faults fall into an uncounted first go.
     """
     store = RowStore.open(task["rows"])
     span = store.span(*task["periods"])
     X = np.ascontiguousarray(store.X[span.start : min(span.stop, span.start + task["limit"])])
+    if task["vocabularies"]:
+        X = translation(*task["vocabularies"])[X]
     model = opened(task["folder"])
     model.score(X)
     results = []

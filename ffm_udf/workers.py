@@ -11,7 +11,8 @@ No Spark here: a task is a plain dictionary, so the same code runs in a test, in
                                              those of vocabulary file `old`; ours are those of `new`
     ordered                                  of boosted trees: {vocabulary, history, log2}, the vocabulary file and the
                                              fields whose values have an order; else None
-    calibrator                               of a model that has no calib periods of its own
+    calibrator, level                        of a model without calib periods of its own: another one's calibrator, and
+                                             the [first, last] periods on which its p are brought to the rate
     strategy, lineage                        what the card repeats
 """
 
@@ -25,15 +26,15 @@ from typing import Any
 
 import numpy as np
 
-from ffm_udf import FFM
+from ffm_udf import FFM, calibration
 from ffm_udf import card as cards
 from ffm_udf.boosted_trees import ordinals
-from ffm_udf.calibration import Calibrator
 from ffm_udf.calibration import fit as fit_calibrator
 from ffm_udf.cost import measured
 from ffm_udf.row_store import RowStore
 from ffm_udf.scorer import Scorer, make
 from ffm_udf.scorer import cost as scorer_cost
+from ffm_udf.vocabulary import ids as ids_of
 
 
 def train(task: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def made(task: dict[str, Any]) -> Scorer:
     """The task's model, not yet trained."""
     hyper = task["hyperparameters"]
     if ordered := task["ordered"]:
-        rows = [(name, value, feature) for (name, value), feature in _ids(ordered["vocabulary"]).items()]
+        rows = [(name, value, feature) for (name, value), feature in ids_of(ordered["vocabulary"]).items()]
         hyper = hyper | {"ordinals": ordinals(rows, ordered["history"], ordered["log2"])}
     return make(task["algorithm"], hyper)
 
@@ -108,20 +109,11 @@ def initial(task: dict[str, Any]) -> FFM | None:
     init = task["init"]
     if init is None:
         return None
-    old, new = (_ids(init[name]) for name in ("old", "new"))
+    old, new = (ids_of(init[name]) for name in ("old", "new"))
     ids, unknown = np.empty(len(new), np.int64), np.empty(len(new), np.int64)
     for (name, value), feature in new.items():
         ids[feature], unknown[feature] = old.get((name, value), -1), old.get((name, None), -1)
     return FFM.load(Path(init["folder"]) / cards.START).renumbered(ids, unknown)
-
-
-def _ids(vocabulary: str) -> dict[tuple[str, str | None], int]:
-    """Feature id by field and value of a vocabulary file; the value None is the field's OOV feature."""
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetFile(vocabulary).read(["field", "value", "feature_id"], use_threads=False)
-    columns = (table[name].to_pylist() for name in ("field", "value", "feature_id"))
-    return {(field, value): feature for field, value, feature in zip(*columns, strict=True)}
 
 
 def finish(
@@ -143,7 +135,10 @@ def finish(
             calib = store.span(*task["calib"])
             calibrator = fit_calibrator(model.decision_function(store.X[calib]), store.y[calib])
         else:
-            calib, calibrator = slice(0, 0), Calibrator(**task["calibrator"])
+            calib, calibrator = slice(0, 0), calibration.load(task["calibrator"])
+            if task["level"]:
+                calib = store.span(*task["level"])
+                calibrator = calibration.levelled(calibrator, model.decision_function(store.X[calib]), store.y[calib])
     costs = [*costs, {"stage": "calibrate", "rows": calib.stop - calib.start, **nothing, **asdict(cost)}]
     with measured() as cost:
         model.save(folder)
@@ -157,7 +152,7 @@ def finish(
         "algorithm": task["algorithm"],
         "role": task["role"],
         "fields": list(task["fields"]),
-        "calibrator": asdict(calibrator),
+        "calibrator": calibration.as_dict(calibrator),
         "strategy": task["strategy"],
         "lineage": task["lineage"],
         "task": {name: value for name, value in task.items() if name not in ("folder", "rows", "lineage", "fields")},

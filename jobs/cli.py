@@ -13,15 +13,21 @@ from typing import Annotated, Any
 import typer
 
 from jobs import (
+    approvals,
     backfill,
     block_scores,
     decide,
     decision_log,
+    delayed_feedback,
     encode,
     evaluate,
     exit_codes,
+    explain_score,
     ingest,
+    label_delay,
+    leakage,
     levers,
+    model_card,
     monitor,
     nightly,
     publish,
@@ -32,6 +38,7 @@ from jobs import (
     served_links,
     serving,
     shadow,
+    simulate,
     stage_times,
     staleness,
     train,
@@ -50,6 +57,7 @@ from jobs.warehouse import WarehouseError
 from jobs.watched_job import JobError
 
 KNOWN = (
+    approvals.ApprovalError,
     ContractError,
     FoldError,
     JavaError,
@@ -61,7 +69,10 @@ KNOWN = (
     ingest.IngestError,
     releases.ReleaseError,
     backfill.BackfillError,
+    explain_score.ExplainError,
+    model_card.CardError,
     block_scores.ScoreError,
+    label_delay.LabelError,
     score_inputs.InputsError,
     shadow.ShadowError,
     JobError,
@@ -144,11 +155,6 @@ def _staleness(cycle: Cycle, contract: Path) -> None:
     staleness.run(cycle, session(cycle.warehouse), policy(contract, "value.yml"))
 
 
-def _decide(cycle: Cycle, contract: Path) -> None:
-    entry = decide.run(cycle, session(cycle.warehouse), policy(contract, "gate.yml"))
-    cycle.progress.console.print(f"{entry.payload['verdict']}: {entry.payload['reason']}")
-
-
 def _publish(cycle: Cycle, contract: Path) -> None:
     release = publish.run(cycle, policy(contract, "audits.yml"))
     cycle.progress.console.print(f"published {release.release_id}: {release.folder}")
@@ -174,8 +180,14 @@ STEPS: dict[str, tuple[Step, str]] = {
         _staleness,
         "What scores that are some periods old cost in logloss and conversions, on the test periods.",
     ),
-    "warehouse": (lambda cycle, _: decide.build_evidence(cycle), "Build the evidence marts, not yet visible."),
-    "decide": (_decide, "GO, HOLD or NO-GO by the gate; on GO refit; append to the decision log."),
+    "delayed-feedback": (
+        lambda cycle, _: delayed_feedback.run(cycle, session(cycle.warehouse)),
+        "What to make of labels that are not final yet: five ways to train, judged by final labels.",
+    ),
+    "warehouse": (
+        lambda cycle, contract: decide.build_evidence(cycle, policy(contract, "gate.yml")),
+        "Build the evidence marts, not yet visible.",
+    ),
     "monitor": (
         lambda cycle, _: monitor.run(cycle, session(cycle.warehouse)),
         "Count fields and scores in frozen bins for drift.",
@@ -190,6 +202,10 @@ def command(name: str) -> Callable[..., None]:
         return training_command(name, TRAINING[name])
     if name == "score":
         return score_command
+    if name == "decide":
+        from jobs.decision_commands import decide_command  # which takes its options from here
+
+        return decide_command
     work, text = STEPS[name]
 
     def run(contract: Contract = DEFAULT, date: Date = None, warehouse: Warehouse = ROOT) -> None:
@@ -277,14 +293,48 @@ def score_command(
     guarded(step)
 
 
+def label_command(
+    contract: Contract = DEFAULT,
+    date: Date = None,
+    warehouse: Warehouse = ROOT,
+    as_of: Annotated[
+        dt.datetime | None,
+        typer.Option("--as-of", formats=["%Y-%m-%d"], help="Show what was known when this day began; write nothing."),
+    ] = None,
+) -> None:
+    """Labels as of DATE's period: converted, not converted, immature; how late conversions come; what is to come."""
+
+    def step() -> None:
+        cycle = cycle_of(contract, date, warehouse)
+        spark = session(cycle.warehouse)
+        if as_of is None:
+            label_delay.run(cycle, spark)
+        label_delay.show(cycle, spark, as_of.date() if as_of else None)
+
+    guarded(step)
+
+
 TRAINING = {
     "nightly": "The whole night, ingest to publish, with a summary.",
     "train": "Train every k, the prior and the baselines, one model per Spark task or one over all partitions.",
 }
 
-ORDER = ("nightly", "ingest", "encode", "train", "evaluate", "levers", "staleness", "warehouse", "decide", "score")
+ORDER = (
+    "nightly",
+    "ingest",
+    "encode",
+    "train",
+    "evaluate",
+    "levers",
+    "staleness",
+    "delayed-feedback",
+    "warehouse",
+    "decide",
+    "score",
+)
 for _name in (*ORDER, "monitor", "publish"):
     app.command(_name)(command(_name))
+app.command("label")(label_command)
 
 
 @app.command("backfill")
@@ -370,6 +420,22 @@ def show_profile(
     guarded(lambda: stage_times.show(warehouse, release, Progress().console))
 
 
+app.command("simulate")(simulate.command)
+
+
+@app.command("audit-leakage")
+def audit_leakage(contract: Contract = DEFAULT, date: Date = None, warehouse: Warehouse = ROOT) -> None:
+    """Look for leakage in what the chosen model of an evaluated cycle is given; exit code 1 if anything is found."""
+
+    def step() -> bool:
+        cycle = cycle_of(contract, date, warehouse)
+        found = leakage.run(cycle, session(cycle.warehouse))
+        return leakage.show(found, cycle.progress.console)
+
+    if not guarded(step):
+        raise typer.Exit(1)
+
+
 @app.command("reproduce")
 def train_again(
     model_id: Annotated[str, typer.Argument(help="Id of a model in the warehouse.")], warehouse: Warehouse = ROOT
@@ -381,17 +447,7 @@ def train_again(
         raise typer.Exit(1)
 
 
-@app.command("log")
-def show_log(warehouse: Warehouse = ROOT) -> None:
-    """Verify the decision log's hash chain and print its entries."""
+# Further commands of the app; they take their options from here, so they come last.
+from jobs import decision_commands, inspection_commands  # noqa: E402, F401
 
-    def step() -> None:
-        report = decision_log.verify(warehouse)
-        for entry in decision_log.entries(warehouse):
-            typer.echo(f"{entry.seq:>4}  {entry.at}  {entry.kind:<9} {entry.text}  {entry.entry_hash[:12]}")
-        typer.echo(
-            f"{report.entries} entries, chain intact"
-            + (f", {report.torn_bytes} torn bytes ignored" if report.torn_bytes else "")
-        )
-
-    guarded(step)
+decision_commands.add_to(app)

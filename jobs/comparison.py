@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,21 +58,25 @@ def compare_k(
     margin: float,
     shipping_seed: int,
     decided: Decided | None = None,
+    infeasible: Mapping[int, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of fact `k_comparison`: every k of FFM against the one with the lowest test logloss.
+    """Rows of fact `k_comparison`: every k of FFM against the feasible one with the lowest test logloss.
 
     A k's loss is the mean over its seeds, and differences are paired by seed and period. Their intervals hold the
-    spread over periods and that over seeds. `margin` is relative to the best logloss. The verdict is the smallest k
-    whose simultaneous upper bound stays within the margin; the best k itself always does. With fewer than ENOUGH_SEEDS
-    seeds it is that of `decided`, the last sweep, if that k is among those compared; without one it is provisional.
+    spread over periods and that over seeds. `margin` is relative to the best logloss. The verdict is the smallest
+    feasible k whose simultaneous upper bound stays within the margin; the best k itself always does. With fewer than
+    ENOUGH_SEEDS seeds it is that of `decided`, the last sweep, if that k is among those compared and feasible; without
+    one it is provisional. `infeasible`: k -> which limit it breaks. If no k is feasible there is no verdict.
     """
+    infeasible = infeasible or {}
     tests = _tests(period_sums, [card for card in cards if card["algorithm"] == "ffm"])
     ks, seeds = sorted({k for k, _ in tests}), sorted({seed for _, seed in tests})
     n = next(iter(tests.values()))["n"]
     loss = {k: np.mean([tests[k, seed]["loss"].sum() for seed in seeds]) / n.sum() for k in ks}
-    best = min(ks, key=lambda k: loss[k])
+    feasible = [k for k in ks if k not in infeasible]
+    best = min(feasible or ks, key=lambda k: loss[k])
     enough = len(seeds) >= ENOUGH_SEEDS
-    inherited = decided if decided and decided.k in ks and not enough else None
+    inherited = decided if decided and decided.k in feasible and not enough else None
     found = []
     for k in ks:
         gaps = np.array([tests[k, seed]["loss"] - tests[best, seed]["loss"] for seed in seeds])
@@ -95,6 +99,7 @@ def compare_k(
                 "delta_hi_simultaneous": every.hi,
                 "margin": allowed,
                 "is_non_inferior": k == best or (every.hi is not None and every.hi <= allowed),
+                "infeasible_reason": infeasible.get(k),
                 "is_verdict": False,
                 "is_provisional": not enough and inherited is None,
                 "verdict_from": inherited.cycle_date if inherited else None,
@@ -102,9 +107,39 @@ def compare_k(
                 "n_periods": len(n),
             }
         )
-    wanted = inherited.k if inherited else next(row["k"] for row in found if row["is_non_inferior"])
-    next(row for row in found if row["k"] == wanted)["is_verdict"] = True
+    fit = [row["k"] for row in found if row["is_non_inferior"] and row["k"] in feasible]
+    wanted = inherited.k if inherited else next(iter(fit), None)
+    for row in found:
+        row["is_verdict"] = row["k"] == wanted
     return found
+
+
+def shown(compared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of fact `k_comparison` whose model the night's other evidence is about: the verdict's, or the best k's
+    where no k is feasible."""
+    verdict = next((row for row in compared if row["is_verdict"]), None)
+    return verdict or next(row for row in compared if row["k"] == row["best_k"])
+
+
+def compare_incumbent(
+    period_sums: Sequence[dict[str, Any]], challenger: str, incumbent: str, margin: float
+) -> dict[str, Any]:
+    """Test logloss of model `challenger` minus that of `incumbent`, paired by period, with its 95 % interval; `margin`
+    is relative to the incumbent's logloss and returned in its units."""
+    ours, theirs = (_rows(period_sums, model_id, "test") for model_id in (challenger, incumbent))
+    n, mine, other = _column(ours, "n"), _column(ours, "sum_logloss"), _column(theirs, "sum_logloss")
+    delta = intervals.ratio(mine - other, n)
+    return {
+        "challenger_logloss": float(mine.sum() / n.sum()),
+        "incumbent_logloss": float(other.sum() / n.sum()),
+        "delta_logloss": delta.value,
+        "delta_lo": delta.lo,
+        "delta_hi": delta.hi,
+        "delta_se": delta.error,
+        "margin": float(margin * other.sum() / n.sum()),
+        "n": int(n.sum()),
+        "n_periods": len(n),
+    }
 
 
 @dataclass(frozen=True)

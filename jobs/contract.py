@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, ValidationErro
 KNOWN_AT = ("static", "planned", "history")
 
 
-# The tables of sets that the adapter promo makes (`members` of a field).
-PROMO_MEMBERS = ("offer_products",)
+# The tables of sets that adapters of ours make (`members` of a field).
+ADAPTER_MEMBERS = {"promo": ("offer_products",), "coupon": ("coupon_products",)}
 
 # Columns that jobs add themselves.
 RESERVED = {"kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status"}
@@ -38,7 +38,7 @@ class _Strict(BaseModel):
 class Source(_Strict):
     """Where raw rows come from: a derivation of ours (`adapter`) or plain files (one path or glob per table)."""
 
-    adapter: Literal["promo", "files"]
+    adapter: Literal["promo", "coupon", "files"]
     path: str | None = None
     exposures: str | None = None
     purchases: str | None = None
@@ -84,6 +84,7 @@ class Label(_Strict):
     events: tuple[str, ...]
     window: Literal["end_of_period"] | Annotated[int, Field(ge=1)]  # an integer is a number of days
     deduplicated: Literal["first"] = "first"
+    delay_by: str | None = None  # a column: exposures that share its value share a delay curve
 
     @property
     def version(self) -> str:
@@ -245,6 +246,8 @@ class Contract(_Strict):
     exposure_time: str
     conversion_time: str
     value: str
+    cost: str | None = None  # what showing the exposure cost, in money
+    eligible: str | None = None  # boolean: whether the pair may be targeted; without it every pair may
     label: Label
     split: Split
     min_count: Annotated[int, Field(ge=1)] = 10
@@ -252,6 +255,7 @@ class Contract(_Strict):
     fields: tuple[FieldRule, ...]
     slices: tuple[Slice, ...] = ()
     slice_min_n: int = 1000
+    fairness: tuple[str, ...] = ()  # slices whose values are groups of people, for the fairness audit
     prior: Prior
     training: Training
     grid: Grids
@@ -267,6 +271,9 @@ class Contract(_Strict):
             "exposure_time": (self.exposure_time,),
             "conversion_time": (self.conversion_time,),
             "value": (self.value,),
+            "cost": (self.cost,) if self.cost else (),
+            "eligible": (self.eligible,) if self.eligible else (),
+            "label.delay_by": (self.label.delay_by,) if self.label.delay_by else (),
         }
         for rule in self.fields:
             roles[f"field {rule.name}"] = rule.columns
@@ -284,6 +291,10 @@ class Contract(_Strict):
         for name in (*self.prior.candidate_levels, self.prior.entity, *known):
             if name not in names:
                 raise ValueError(f"prior and slices may only name fields, got {name!r}")
+        grouped = [item.name for item in self.slices if item.column]
+        for name in self.fairness:
+            if name not in grouped:
+                raise ValueError(f"fairness may only name slices of a column ({', '.join(grouped)}), got {name!r}")
         for column in self.columns:
             if column in RESERVED or column[:2] in ("f_", "v_", "s_", "p_", "z_"):
                 raise ValueError(f"columns: {column!r} is a name that jobs use themselves; rename the column")
@@ -300,7 +311,8 @@ class Contract(_Strict):
 
     @model_validator(mode="after")
     def _sets_exist(self) -> Contract:
-        promo = self.source.adapter == "promo"
+        adapter = self.source.adapter
+        made = ADAPTER_MEMBERS.get(adapter)
         for rule in self.fields:
             if rule.members is None:
                 continue
@@ -309,10 +321,11 @@ class Contract(_Strict):
                     f"field {rule.name}: with members, columns must be those of the entity and, last, the id of the "
                     f"set, got {list(rule.columns)}"
                 )
-            if promo and rule.members not in PROMO_MEMBERS:
-                made = ", ".join(PROMO_MEMBERS)
-                raise ValueError(f"field {rule.name}: members must be a table of promo ({made}), got {rule.members!r}")
-            if not promo and rule.members not in self.source.members:
+            if made and rule.members not in made:
+                raise ValueError(
+                    f"field {rule.name}: members must be a table of {adapter} ({', '.join(made)}), got {rule.members!r}"
+                )
+            if not made and rule.members not in self.source.members:
                 raise ValueError(
                     f"source.members.{rule.members} must be a path, since field {rule.name} names it, got none"
                 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -24,23 +25,34 @@ MART = "mart.duckdb"
 # What the evidence marts stand on; all of it exists before anything is decided.
 EVIDENCE = (
     *("label_rates", "models", "training_curve", "period_metrics", "model_metrics", "k_comparison", "slice_metrics"),
-    *("calibration_bins", "scoring_cost", "rates", "value_periods", "value_comparison", "ingest_counts"),
-    *("training_cost", "baseline_comparison", "test_openings", "lever_gain"),
-    "staleness_cost",
+    *("calibrator_comparison", "reliability_curve", "calibration_error", "slice_shrinkage", "shrinkage_gain"),
+    *("scoring_cost", "rates", "value_periods", "value_comparison", "ingest_counts"),
+    *("value_curve", "value_sensitivity", "value_by_k", "value_deciles", "auction_utility", "slice_discovery"),
+    *("training_cost", "baseline_comparison", "incumbent_comparison", "test_openings", "lever_gain"),
+    *("staleness_cost", "label_delay", "label_settling", "delayed_feedback"),
+    *("leakage", "model_age", "model_age_effect", "domain_shift", "fairness", "fairness_proxy", "field_pairs"),
 )
 # Measured by commands of their own, not nightly: a cycle stands on what the contract measured last.
-OCCASIONAL = ("lever_gain", "staleness_cost")
+OCCASIONAL = ("lever_gain", "staleness_cost", "delayed_feedback")
 
 
-def build_evidence(cycle: Cycle) -> Path:
-    """Open the release folder of this night and build the evidence marts in it, not yet visible; returns the mart."""
+def build_evidence(cycle: Cycle, gate: Path | None = None) -> Path:
+    """Open the release folder of this night and build the evidence marts in it, not yet visible; returns the mart.
+
+    The gate's margins that marts need are those of `gate`; without one, of the gate that was given last.
+    """
     with cycle.stage("warehouse") as stage:
+        if gate is not None:
+            given = {"margin_relative_cost": gates.load_gate(gate).margin_relative_cost}
+            cycle.remember({}, run={"evidence_variables": given})
         for name in OCCASIONAL:
             remember_last(cycle, name)
         facts = {name: cycle.dataset(name) for name in EVIDENCE}
         building = open_building(cycle.warehouse, f"{cycle.contract.name}-{cycle.date}")
         database = building.folder / MART
-        warehouse.build(database, {name: data.files for name, data in facts.items()}, select=warehouse.EVIDENCE)
+        files = {name: data.files for name, data in facts.items()}
+        variables = cycle.state()["run"].get("evidence_variables")
+        warehouse.build(database, files, select=warehouse.EVIDENCE, variables=variables)
         cycle.remember({}, run={"release_id": building.release_id})
         stage.rows, stage.bytes = sum(data.rows for data in facts.values()), database.stat().st_size
     return database
@@ -77,14 +89,16 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | No
     policy = gates.load_gate(gate)
     with cycle.stage("decide") as stage:
         database = mart_in_building(cycle)
-        found = gates.evaluate(policy, database, cycle.state()["run"].get("registered_gate_sha"))
+        registered = cycle.state()["run"].get("registered_gate_sha")
+        live = live_waivers(cycle)
+        found = gates.evaluate(policy, database, registered, live, cycle.contract.period.days)
+        found = killed(found, policy, decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
         stage.rows = len(found.rules)
     promotes = None
     if found.verdict == "GO" and found.model_id:
-        patience = stall_timeout or Options().stall_timeout
-        promotes = train.refit(cycle, spark, found.model_id, serving_calibrator(cycle, found.model_id), patience)
-        sync_tree(models.model_folder(cycle.warehouse, promotes))
-    entry = decision_log.append_decision(cycle.warehouse, cycle.contract.name, cycle.date, found, promotes)
+        promotes = refit(cycle, spark, found.model_id, stall_timeout)
+    name, release_id = cycle.contract.name, cycle.state()["run"].get("release_id")
+    entry = decision_log.append_decision(cycle.warehouse, name, cycle.date, found, promotes, release_id=release_id)
     decision_log.write_aliases(cycle.warehouse)
     said = {name: entry.payload[name] for name in ("verdict", "reason")}
     cycle.remember({}, run={"decision_id": entry.decision_id, **said})
@@ -92,11 +106,60 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | No
     return entry
 
 
+def refit(cycle: Cycle, spark: SparkSession, model_id: str, stall_timeout: float | None = None) -> str:
+    """Train the refit of candidate `model_id` with the calibrator that it serves with; returns its id, once it is
+    safe on disk."""
+    patience = stall_timeout or Options().stall_timeout
+    promotes = train.refit(cycle, spark, model_id, serving_calibrator(cycle, model_id), patience)
+    sync_tree(models.model_folder(cycle.warehouse, promotes))
+    return promotes
+
+
+def live_waivers(cycle: Cycle) -> list[gates.Waiver]:
+    """The waivers that count for this cycle: given on it or before it, and not run out, the last given of a rule last.
+    An old date is decided again without those of later cycles."""
+    day = dt.date.fromisoformat
+    return [
+        gates.Waiver(said["rule"], said["by"], said["why"], day(said["until"]))
+        for said in (entry.payload for entry in decision_log.entries(cycle.warehouse) if entry.kind == "waiver")
+        if said["contract"] == cycle.contract.name and day(said["cycle_date"]) <= cycle.date <= day(said["until"])
+    ]
+
+
+def killed(
+    found: gates.Evaluation,
+    policy: gates.Gate,
+    log: list[decision_log.Entry],
+    contract: str,
+    cycle_date: dt.date,
+) -> gates.Evaluation:
+    """`found`, or, where it ends a row of `kill_after` cycles without promotion and without value, the same with the
+    advice to kill or rescope. A cycle has value if the gate's `value_rule` passed."""
+    if policy.kill_after is None or found.verdict == "GO":
+        return found
+    tonight = {result.rule: result.outcome for result in found.rules}
+    if tonight.get(policy.value_rule or "") == "pass":
+        return found
+    earlier = decision_log.latest_by_cycle(log, contract, cycle_date)
+    tries = 1
+    for entry in reversed(earlier):
+        outcomes = {rule["rule"]: rule["outcome"] for rule in entry.payload["rules"]}
+        is_promoted = entry.payload["verdict"] == "GO" or decision_log.approval_of(log, entry.decision_id) is not None
+        if is_promoted or outcomes.get(policy.value_rule) == "pass":
+            break
+        tries += 1
+    if tries < policy.kill_after:
+        return found
+    advice = f"kill or rescope: {policy.kill_after} cycles or more without promotion and without {policy.value_rule}"
+    return replace(found, reason=f"{found.reason}; {advice}", next_action="rescope")
+
+
 def write_facts(cycle: Cycle) -> None:
-    """The facts `decisions` and `decision_rules`: the log of this contract up to this cycle."""
+    """The facts `decisions`, `decision_rules` and `approvals`: the log of this contract up to this cycle."""
     log = decision_log.entries(cycle.warehouse)
     decisions, rules = decision_log.to_facts(log, cycle.contract.name, cycle.date)
-    for name, rows in (("decisions", decisions), ("decision_rules", rules)):
+    given = decision_log.approvals_to_facts(log, cycle.contract.name, cycle.date)
+    for name, rows in (("decisions", decisions), ("decision_rules", rules), ("approvals", given)):
         key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
         if cycle.lake.find(name, key) is None:
             cycle.lake.write_fact(name, key, rows)

@@ -8,11 +8,15 @@ can be changed, moved or removed from the middle unseen. (Whole lines cut off at
 release manifests keep their decision's id.) A line is committed by its newline: a last line without one is what a
 crash left of an append that never returned, and counts as not written. Everything else, the alias `champion` above
 all, is derived from the log and can be rebuilt.
+
+A model is promoted by a decision GO, or by the approval of a decision HOLD (jobs/approvals.py). Both count for the
+cycle that was decided on, whenever they were written: an old date run again sees what was promoted by its time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import hashlib
 import json
 import logging
@@ -26,8 +30,8 @@ from jobs.durable import locked, sync
 from jobs.gate import Evaluation
 from jobs.lake import write_json
 
-Kind = Literal["decision", "publish", "rollback", "opening", "sweep"]
-KINDS = ("decision", "publish", "rollback", "opening", "sweep")
+Kind = Literal["decision", "publish", "rollback", "opening", "sweep", "approval", "waiver"]
+KINDS = ("decision", "publish", "rollback", "opening", "sweep", "approval", "waiver")
 FIRST = "0" * 64  # prev_hash of the first entry
 
 logger = logging.getLogger(__name__)
@@ -60,7 +64,22 @@ class Entry:
             return f"test {said['test_from']} to {said['test_through']}, {said['models']} models, opening {said['nth']}"
         if self.kind == "sweep":
             return f"k = {said['k']} of {said['ks']}, {said['n_seeds']} seeds"
+        if self.kind == "approval":
+            return f"{said['decision_id']} by {said['by']}: {said['why']}"
+        if self.kind == "waiver":
+            return f"{said['rule']} from {said['cycle_date']} until {said['until']} by {said['by']}: {said['why']}"
         return said["verdict"] if self.kind == "decision" else said["release_id"]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A promoted model: what serves, and the candidate that was judged."""
+
+    promotes: str  # the refit
+    model_id: str  # the candidate
+    k: int | None
+    cycle_date: dt.date
+    decision_id: str
 
 
 @dataclass(frozen=True)
@@ -100,19 +119,22 @@ def append_decision(
     evaluation: Evaluation,
     promotes: str | None = None,
     at: dt.datetime | None = None,
+    release_id: str | None = None,
 ) -> Entry:
     """Commit the decision on a cycle, or return the entry that says the same already.
 
-    `promotes` is the model that becomes champion on GO when that is not the evaluated one itself but its refit.
-    Said already: the cycle's latest decision stands on the same evidence and the same gate.
+    `promotes` is the model that becomes champion on GO when that is not the evaluated one itself but its refit;
+    `release_id` is the release that is being built on the evidence. Said already: the cycle's latest decision stands on
+    the same evidence, gate and waivers.
     """
     payload = {
         "contract": contract,
         "cycle_date": cycle_date.isoformat(),
         "promotes": promotes or evaluation.model_id,
+        "release_id": release_id,
         **asdict(evaluation),
     }
-    key = ("contract", "cycle_date", "gate_sha", "evidence_sha", "verdict")
+    key = ("contract", "cycle_date", "gate_sha", "evidence_sha", "verdict", "reason")
     with locked(_lock(warehouse)):
         same_cycle = [
             entry
@@ -160,7 +182,8 @@ def append_sweep(warehouse: Path, payload: dict[str, Any]) -> Entry:
     with locked(_lock(warehouse)):
         about = ("contract", "cycle_date", "terms_sha")
         before = [e for e in entries(warehouse) if e.kind == "sweep" and all(e.payload[n] == payload[n] for n in about)]
-        return before[-1] if before and before[-1].payload == payload else _append(warehouse, "sweep", payload, None)
+        is_said = bool(before) and all(before[-1].payload.get(name) == value for name, value in payload.items())
+        return before[-1] if is_said else _append(warehouse, "sweep", payload, None)
 
 
 def last_sweep(warehouse: Path, contract: str, as_of: dt.date, terms_sha: str) -> dict[str, Any] | None:
@@ -178,12 +201,34 @@ def last_sweep(warehouse: Path, contract: str, as_of: dt.date, terms_sha: str) -
 
 
 def champion(warehouse: Path, contract: str, as_of: dt.date | None = None) -> str | None:
-    """The model promoted by the last GO of `contract`, None before the first; HOLD and NO-GO leave it as it is.
+    """The model of `contract` that was promoted last, None before the first; HOLD and NO-GO leave it as it is.
 
     With `as_of`, decisions on later cycles do not count: an old date run again sees the champion of its time.
     """
-    entry = _last_go(_decisions(entries(warehouse), contract, as_of))
-    return entry.payload["promotes"] if entry else None
+    found = _promoted(entries(warehouse), contract, as_of)
+    return found.promotes if found else None
+
+
+def incumbent(warehouse: Path, contract: str, date: dt.date) -> Champion | None:
+    """The champion that the cycle of `date` found: promoted on a cycle before it. None if there was none."""
+    return _promoted(entries(warehouse), contract, date - dt.timedelta(days=1))
+
+
+def last_decision(warehouse: Path, contract: str, cycle_date: dt.date) -> Entry | None:
+    """The decision in force on a cycle: the last one written; None if there is none."""
+    found = [e for e in _decisions(entries(warehouse), contract) if e.payload["cycle_date"] == cycle_date.isoformat()]
+    return found[-1] if found else None
+
+
+def approval_of(found: Iterable[Entry], decision_id: str) -> Entry | None:
+    """The approval of a decision, None if nobody approved it."""
+    return next((e for e in found if e.kind == "approval" and e.payload["decision_id"] == decision_id), None)
+
+
+def latest_by_cycle(found: Iterable[Entry], contract: str, before: dt.date) -> list[Entry]:
+    """The decision in force on each cycle of `contract` before `before`, the latest cycle last."""
+    by_cycle = {e.payload["cycle_date"]: e for e in _decisions(found, contract)}
+    return [by_cycle[day] for day in sorted(by_cycle) if day < before.isoformat()]
 
 
 def challenger(warehouse: Path, contract: str, as_of: dt.date) -> str | None:
@@ -194,15 +239,15 @@ def challenger(warehouse: Path, contract: str, as_of: dt.date) -> str | None:
 
 def write_aliases(warehouse: Path) -> dict[str, Any]:
     """Rebuild <warehouse>/models/aliases.json from the log and return what it holds."""
-    found = _decisions(entries(warehouse))
+    found = entries(warehouse)
     champions = {}
-    for contract in sorted({entry.payload["contract"] for entry in found}):
-        entry = _last_go(_decisions(found, contract))
-        if entry:
+    for contract in sorted({entry.payload["contract"] for entry in _decisions(found)}):
+        best = _promoted(found, contract)
+        if best:
             champions[contract] = {
-                "model_id": entry.payload["promotes"],
-                "decision_id": entry.decision_id,
-                "cycle_date": entry.payload["cycle_date"],
+                "model_id": best.promotes,
+                "decision_id": best.decision_id,
+                "cycle_date": best.cycle_date.isoformat(),
             }
     aliases = {"champion": champions}
     write_json(warehouse / "models" / "aliases.json", aliases)
@@ -212,32 +257,69 @@ def write_aliases(warehouse: Path) -> dict[str, Any]:
 def to_facts(
     found: list[Entry], contract: str | None = None, as_of: dt.date | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of the facts `decisions` and `decision_rules`, of one contract and of cycles up to `as_of` if given."""
+    """The rows of the facts `decisions` and `decision_rules`, of one contract and of cycles up to `as_of` if given.
+
+    The champion after a decision is the one after its approval, if it was approved.
+    """
     decisions, rules = [], []
+    approvals = [entry for entry in found if entry.kind == "approval"]
     counted = _decisions(found, contract, as_of)
     for position, entry in enumerate(counted):
         payload = entry.payload
         cycle_date = dt.date.fromisoformat(payload["cycle_date"])
-        last_go = _last_go(_decisions(counted[: position + 1], payload["contract"], cycle_date))
+        best = _promoted([*counted[: position + 1], *approvals], payload["contract"], cycle_date)
         decisions.append(
             {
                 "decision_id": entry.decision_id,
                 "seq": entry.seq,
                 "cycle_date": cycle_date,
                 "decided_at": _naive(entry.at),
+                "decided_by": payload.get("by"),
                 "verdict": payload["verdict"],
                 "reason": payload["reason"],
+                "next_action": payload.get("next_action") or None,
                 "k": payload["k"],
                 "candidate_model_id": payload["model_id"],
-                "champion_model_id": last_go.payload["promotes"] if last_go else None,
+                "champion_model_id": best.promotes if best else None,
                 "gate_sha": payload["gate_sha"],
                 "evidence_sha": payload["evidence_sha"],
                 "entry_hash": entry.entry_hash,
             }
         )
         for seq, rule in enumerate(payload["rules"], start=1):
-            rules.append({"decision_id": entry.decision_id, "seq": seq, **rule})
+            rules.append({"decision_id": entry.decision_id, "seq": seq, **_NO_NOTE, **rule})
     return decisions, rules
+
+
+_NO_NOTE = {"note": None, "periods_needed": None, "days_needed": None}  # of rules that were logged without
+
+
+def approvals_to_facts(
+    found: Iterable[Entry], contract: str | None = None, as_of: dt.date | None = None
+) -> list[dict[str, Any]]:
+    """The rows of the fact `approvals`: approvals and waivers, of one contract and of cycles up to `as_of` if given."""
+    day = dt.date.fromisoformat
+    return [
+        {
+            "entry_id": entry.decision_id,
+            "seq": entry.seq,
+            "kind": entry.kind,
+            "cycle_date": day(entry.payload["cycle_date"]),
+            "given_at": _naive(entry.at),
+            "given_by": entry.payload["by"],
+            "why": entry.payload["why"],
+            "decision_id": entry.payload.get("decision_id"),
+            "promotes": entry.payload.get("promotes"),
+            "rule": entry.payload.get("rule"),
+            "until": day(entry.payload["until"]) if "until" in entry.payload else None,
+            "gate_sha": entry.payload["gate_sha"],
+            "entry_hash": entry.entry_hash,
+        }
+        for entry in found
+        if entry.kind in ("approval", "waiver")
+        and contract in (None, entry.payload["contract"])
+        and (as_of is None or entry.payload["cycle_date"] <= as_of.isoformat())
+    ]
 
 
 def _naive(at: str) -> dt.datetime:
@@ -255,10 +337,27 @@ def _decisions(found: Iterable[Entry], contract: str | None = None, as_of: dt.da
     ]
 
 
-def _last_go(decisions: list[Entry]) -> Entry | None:
-    """The GO on the latest cycle, of several the last written: running an old date again must not demote a model."""
-    promoted = [entry for entry in decisions if entry.payload["verdict"] == "GO"]
-    return max(promoted, key=lambda entry: (entry.payload["cycle_date"], entry.seq), default=None)
+def _promoted(found: Iterable[Entry], contract: str, as_of: dt.date | None = None) -> Champion | None:
+    """What the GO or the approved HOLD on the latest cycle promoted, of several on it the last written: running an old
+    date again must not demote a model."""
+    found = list(found)
+    approved = {e.payload["decision_id"]: e for e in found if e.kind == "approval"}
+    made = []  # (cycle, place in the log, champion)
+    for entry in _decisions(found, contract, as_of):
+        by = entry if entry.payload["verdict"] == "GO" else approved.get(entry.decision_id)
+        if by is not None:
+            said, day = entry.payload, dt.date.fromisoformat(entry.payload["cycle_date"])
+            best = Champion(by.payload["promotes"], said["model_id"], said["k"], day, entry.decision_id)
+            made.append((day, by.seq, best))
+    return max(made, key=lambda row: row[:2])[2] if made else None
+
+
+def _who() -> str:
+    """The account that runs the command; an approval says more, who stands for it."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
 
 
 def _lock(warehouse: Path) -> Path:
@@ -281,6 +380,7 @@ def _append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetim
     path = path_of(warehouse)
     found, torn = _read(path)
     moment = (at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).isoformat(timespec="microseconds")
+    payload = {"by": _who()} | payload
     seq, prev_hash = len(found) + 1, found[-1].entry_hash if found else FIRST
     try:
         payload = json.loads(_canonical(payload))  # what a reader will get

@@ -47,7 +47,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
             __name__,
             {"values": values.content},
             params,
-            lambda out: _write_vocabulary(values, contract, spark, out),
+            lambda out: write_vocabulary(values, contract, spark, out),
         )
         both = {"values": values.content, "vocabulary": vocabulary.content}
         examples, reused = cycle.make(
@@ -185,6 +185,8 @@ def _write_values(cycle: Cycle, tables: Events, out: Path) -> None:
         F.col(contract.exposure_time).alias("exposure_time"),
         label(contract).alias("y"),
         F.when(label(contract) == 1, F.col(contract.value)).otherwise(0.0).cast("double").alias("value"),
+        *([F.coalesce(F.col(contract.cost), F.lit(0.0)).cast("double").alias("cost")] if contract.cost else []),
+        *([F.coalesce(F.col(contract.eligible), F.lit(False)).alias("eligible")] if contract.eligible else []),
         *(
             F.coalesce(F.col(s.column).cast("string"), F.lit("(missing)")).alias(f"s_{s.name}")
             for s in contract.slices
@@ -198,7 +200,7 @@ def _write_values(cycle: Cycle, tables: Events, out: Path) -> None:
     frame.where(within).write.partitionBy("split").mode("append").parquet(str(out))
 
 
-def _write_vocabulary(values: Dataset, contract: Contract, spark: SparkSession, out: Path) -> None:
+def write_vocabulary(values: Dataset, contract: Contract, spark: SparkSession, out: Path) -> None:
     names = [f"v_{name}" for name in contract.field_names]
     train = spark.read.parquet(*values.under("split=train")).select(*names)
 

@@ -1,38 +1,69 @@
 """Job: score the valid, calib and test rows with every candidate and turn the predictions into facts.
 
-Predictions stay on the executors; what reaches the driver are sums per model, period, slice and bin. Intervals are over
-test periods (jobs/intervals.py), k is compared paired by period, and scoring cost is measured in a worker.
+Predictions stay in arrays that tasks map (jobs/judged.py); what reaches the driver are sums per model, period, slice
+and bin. Intervals are over test periods (jobs/intervals.py), k is compared paired by period, and scoring cost is
+measured in a worker.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
-from pyspark.sql.types import FloatType, StructField, StructType
+from pyspark.sql import SparkSession
 
-from ffm_udf import scoring
-from jobs import decision_log, models, row_arrays
-from jobs.calibrators import calibrated, calibrators
-from jobs.comparison import ENOUGH_SEEDS, Decided, calibration_interval, compare_baselines, compare_k, with_intervals
+from ffm_udf import clustered, model_metrics, scoring
+from jobs import (
+    decision_log,
+    domain_shift,
+    fairness,
+    field_pairs,
+    incumbent,
+    intervals,
+    judged,
+    label_delay,
+    leakage,
+    model_age,
+    models,
+    reliability,
+    row_arrays,
+    shrinkage,
+    slices,
+    value,
+)
+from jobs.calibrators import calibrators, comparison
+from jobs.comparison import (
+    ENOUGH_SEEDS,
+    Decided,
+    compare_baselines,
+    compare_incumbent,
+    compare_k,
+    shown,
+    with_intervals,
+)
 from jobs.cycle import Cycle
-from jobs.gate import load_gate
-from jobs.lake import Dataset, sha256_json
+from jobs.gate import Gate, infeasible, load_gate
+from jobs.incumbent import Incumbent
+from jobs.judged import Entrant, Judged
+from jobs.lake import sha256_json
 from jobs.lineage import features
-from jobs.policies import load_rates, load_value
+from jobs.policies import Rates, Value, load_rates, load_value
 from jobs.training_tasks import spans
-from jobs.value import value_facts
 
-BINS = 20  # of the reliability curve
 COST_ROWS, COST_REPEATS = 200_000, 7
-LOGIT_STEPS = 2**14  # AUC counts scores closer than this part of a logit as ties
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What people decided before the night: limits and margins, prices, what a contact is worth."""
+
+    gate: Gate
+    rates: Rates
+    value: Value
 
 
 def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path) -> None:
@@ -43,31 +74,55 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
         # Thresholds are registered before anyone can have seen a result on these rows.
         cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha, "registered_for": examples})
     with cycle.stage("evaluate") as stage:
-        predictions, reused = predict(cycle, spark, cards)
-        stage.made(predictions, reused)
-        policy, margin = load_value(value), load_gate(gate).margin_relative_logloss
-        params = {
-            "models": [card["model_id"] for card in cards],
-            "margin": margin,
-            "slices": cycle.contract.part("slices", "slice_min_n"),
-            "value": policy.sha,
-            "shipping_seed": cycle.contract.grid.shipping_seed,
-            "last_sweep": asdict(swept) if (swept := last_sweep(cycle, cards, margin)) else None,
-        }
-        names = ["period_metrics", "model_metrics", "k_comparison", "baseline_comparison", "slice_metrics"]
-        names += ["calibration_bins", "scoring_cost", "value_periods", "value_comparison"]
-        keys = {name: cycle.lake.key(name, __name__, {"predictions": predictions.content}, params) for name in names}
-        if not all(cycle.lake.find(name, key) for name, key in keys.items()):
-            found = measure(cycle, spark, predictions, cards, margin, policy)
-            for name, key in keys.items():
-                cycle.lake.write_fact(name, key, found[name])
-        priced = load_rates(rates)
-        keys["rates"] = cycle.lake.key("rates", __name__, {}, priced.sha)
+        policies = Policies(load_gate(gate), load_rates(rates), load_value(value))
+        held = incumbent.find(cycle)
+        rows, reused = predict(cycle, spark, cards, held)
+        stage.made(rows.logits, reused)
+        stage.rows = len(rows.ids) * len(rows)
+        cycle.progress.note(f"{len(rows.ids)} models scored on {len(rows):,} rows of valid, calib and test")
+        keys = facts_of(cycle, rows, cards, held, policies)
+        keys["rates"] = cycle.lake.key("rates", __name__, {}, policies.rates.sha)
         if cycle.lake.find("rates", keys["rates"]) is None:
-            cycle.lake.write_fact("rates", keys["rates"], [priced.model_dump() | {"rates_sha": priced.sha}])
+            priced = policies.rates.model_dump() | {"rates_sha": policies.rates.sha}
+            cycle.lake.write_fact("rates", keys["rates"], [priced])
         cycle.remember(keys)
-        log_sweep(cycle, cards, margin)
+        cycle.progress.note(told(cycle.dataset("k_comparison").table().to_pylist()))
+        log_sweep(cycle, cards, policies.gate.margin_relative_logloss)
         write_openings(cycle)
+        label_delay.run(cycle, spark)
+
+
+def facts_of(
+    cycle: Cycle, rows: Judged, cards: list[dict[str, Any]], held: Incumbent | None, policies: Policies
+) -> dict[str, str]:
+    """Keys of the evaluation facts, which are measured unless all of them are there already."""
+    margin = policies.gate.margin_relative_logloss
+    swept = last_sweep(cycle, cards, margin)
+    params = {
+        "models": [card["model_id"] for card in cards],
+        "incumbent": held and held.entrant.model_id,
+        "gate": policies.gate.sha,
+        "rates": policies.rates.sha,
+        "value": policies.value.sha,
+        "slices": cycle.contract.part("slices", "slice_min_n", "prior", "fairness"),
+        "shipping_seed": cycle.contract.grid.shipping_seed,
+        "last_sweep": asdict(swept) if swept else None,
+    }
+    keys = {name: cycle.lake.key(name, __name__, {"predictions": rows.predictions.content}, params) for name in FACTS}
+    if not all(cycle.lake.find(name, key) for name, key in keys.items()):
+        found = measure(rows, cards, held, policies, swept)
+        for name, key in keys.items():
+            cycle.lake.write_fact(name, key, found[name])
+    return keys
+
+
+def told(compared: list[dict[str, Any]]) -> str:
+    """The comparison of k in a line."""
+    row = shown(compared)
+    if not row["is_verdict"]:
+        return "no k keeps the gate's limits: " + "; ".join(f"k = {r['k']}: {r['infeasible_reason']}" for r in compared)
+    how = "provisional, " if row["is_provisional"] else ""
+    return f"k = {row['k']}: logloss {row['logloss']:.5f}, best k = {row['best_k']} ({how}{row['n_periods']} periods)"
 
 
 def candidates(cycle: Cycle) -> list[dict[str, Any]]:
@@ -81,36 +136,31 @@ def candidates(cycle: Cycle) -> list[dict[str, Any]]:
     ]
 
 
-def predict(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> tuple[Dataset, bool]:
-    """The data set `predictions`: the rows of valid, calib and test with a calibrated `p_<i>` per candidate.
+def predict(
+    cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]], held: Incumbent | None
+) -> tuple[Judged, bool]:
+    """What every candidate, and the incumbent after them, says of the rows of valid, calib and test.
 
     The candidate scores valid and calib, its rehearsal, which has learned from them, the test rows.
     A night learns its calibrator on the periods just before the one it scores, so every test period gets the
     calibrator of the `calib` periods before it (rolling origin), learned from logits of rows no candidate trained on.
-    A champion that is held keeps the calibrator of the night that promoted it.
     """
-    examples = cycle.dataset("examples")
-    ids = [card["model_id"] for card in cards]
 
-    def write(out: Path) -> None:
-        root = str(examples.folder / examples.manifest["run"])
-        for parts, name in ((("valid", "calib"), "model_id"), (("test",), "rehearsal_id")):
-            folders = [str(models.model_folder(cycle.warehouse, card[name]).resolve()) for card in cards]
-            paths = sorted({str(Path(file).parent) for file in examples.under(*(f"split={part}" for part in parts))})
-            rows = spark.read.option("basePath", root).parquet(*paths)
-            with_logits(rows, folders).write.partitionBy("split").mode("append").parquet(str(out))
-        open_test(cycle, len(cards))
+    def folder(model_id: str) -> str:
+        return str(models.model_folder(cycle.warehouse, model_id).resolve())
 
-    params = [ids, [card["rehearsal_id"] for card in cards]]
-    logits, _ = cycle.make("logits", __name__, {"examples": examples.content}, params, write)
-    learned = calibrators(cycle, spark, logits, ids)
-
-    def calibrate(out: Path) -> None:
-        rows = spark.read.parquet(str(logits.folder / logits.manifest["run"]))
-        calibrated(rows, learned, ids, cycle.periods.number).write.partitionBy("split").mode("append").parquet(str(out))
-
-    inputs = {"logits": logits.content, "calibrators": cycle.dataset("calibrators").content}
-    return cycle.make("predictions", __name__, inputs, ids, calibrate)
+    entrants = [Entrant(card["model_id"], folder(card["model_id"]), folder(card["rehearsal_id"])) for card in cards]
+    # A night that is run again may find its own earlier candidate as the champion: it is there already.
+    entrants += [held.entrant] if held and held.entrant.model_id not in {e.model_id for e in entrants} else []
+    ids = [entrant.model_id for entrant in entrants]
+    rows = judged.make_rows(cycle, spark)
+    logits, reused = judged.make_logits(cycle, spark, rows, entrants)
+    if not reused:
+        open_test(cycle, len(entrants))
+    learned = calibrators(cycle, spark, rows, logits, entrants)
+    predictions, reused = judged.make_predictions(cycle, logits, ids, learned)
+    shifts = cycle.dataset("calibrators").manifest["params"]["shifts"]
+    return Judged(cycle, spark, rows, logits, predictions, ids, shifts), reused
 
 
 def write_openings(cycle: Cycle) -> None:
@@ -164,210 +214,149 @@ def open_test(cycle: Cycle, scored: int) -> None:
     decision_log.append_opening(cycle.warehouse, opened, min(days), max(days))
 
 
-def with_logits(rows: DataFrame, folders: list[str]) -> DataFrame:
-    """`rows` without their feature ids, with `z_<i>`, the raw logit of the model in folders[i]."""
-    features = [name for name in rows.columns if name.startswith("f_")]
-    kept = [name for name in rows.columns if not name.startswith("f_")]
-    names = [*kept, *(f"z_{place}" for place in range(len(folders)))]
-    schema = StructType(
-        [*(rows.schema[name] for name in kept), *(StructField(n, FloatType()) for n in names[len(kept) :])]
-    )
-
-    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            X = np.column_stack([batch.column(name).to_numpy() for name in features])
-            columns = [batch.column(name) for name in kept]
-            columns += [pa.array(scoring.opened(folder).score(X)[0]) for folder in folders]
-            yield pa.RecordBatch.from_arrays(columns, names=names)
-
-    return rows.mapInArrow(score, schema)
-
-
 def measure(
-    cycle: Cycle, spark: SparkSession, predictions: Dataset, cards: list[dict[str, Any]], margin: float, policy: Any
-) -> dict[str, list[dict]]:
-    """All evaluation facts, computed from the predictions; slices, bins, costs and value of the seed that ships."""
-    root = str(predictions.folder / predictions.manifest["run"])
-    rows = spark.read.parquet(root).persist()
-    ids, seed = [card["model_id"] for card in cards], cycle.contract.grid.shipping_seed
-    shown = [card for card in cards if card["task"]["hyperparameters"].get("seed", seed) == seed]
-    places = {card["model_id"]: ids.index(card["model_id"]) for card in shown}
-    try:
-        period_sums = by_period(rows, ids, cycle)
-        metrics = with_intervals(period_sums, areas(rows, ids, ["split"]))
-        compared = compare_k(period_sums, cards, margin, seed, last_sweep(cycle, cards, margin))
-        verdict = next(row["model_id"] for row in compared if row["is_verdict"])
-        value_periods, value_comparison = value_facts(rows, ids, ids.index(verdict), cards, cycle, policy)
-        return {
-            "period_metrics": period_sums,
-            "model_metrics": metrics,
-            "k_comparison": compared,
-            "baseline_comparison": compare_baselines(period_sums, cards, verdict),
-            "slice_metrics": by_slice(rows, places, cycle),
-            "calibration_bins": by_bin(rows, places),
-            "scoring_cost": scoring_cost(cycle, spark, shown),
-            "value_periods": value_periods,
-            "value_comparison": value_comparison,
-        }
-    finally:
-        rows.unpersist()
-
-
-def _sums(places: Iterable[int]) -> list[Column]:
-    """n, conversions and, per model's place, the sums of p, logloss and squared error."""
-    found = [F.count("*").alias("n"), F.sum("y").cast("long").alias("conversions")]
-    for place in places:
-        p = F.col(f"p_{place}")
-        safe = F.greatest(F.least(p, F.lit(1 - 1e-12)), F.lit(1e-12))
-        loss = -F.log(F.when(F.col("y") == 1, safe).otherwise(1 - safe))
-        found += [
-            F.sum(p).alias(f"sum_p_{place}"),
-            F.sum(loss).alias(f"sum_logloss_{place}"),
-            F.sum((p - F.col("y")) ** 2).alias(f"sum_squared_error_{place}"),
-        ]
-    return found
-
-
-def _unstack(row: Any, places: dict[str, int], names: list[str]) -> Iterator[dict[str, Any]]:
-    """One dictionary per model from a row of `_sums`."""
-    for model_id, place in places.items():
-        sums = {name: row[f"{name}_{place}"] for name in names}
-        yield {"model_id": model_id, "n": row["n"], "conversions": row["conversions"], **sums}
-
-
-def by_period(rows: DataFrame, ids: list[str], cycle: Cycle) -> list[dict[str, Any]]:
-    """Rows of fact `period_metrics`."""
-    found_areas = areas(rows, ids, ["split", "period_no"])
-    places = {model_id: place for place, model_id in enumerate(ids)}
-    sums = rows.groupBy("split", "period_no").agg(*_sums(places.values())).orderBy("split", "period_no").collect()
-    found = []
-    for row in sums:
-        for sum_row in _unstack(row, places, ["sum_p", "sum_logloss", "sum_squared_error"]):
-            where = {"split": row["split"], "period": cycle.periods.day(row["period_no"])}
-            auc, _ = found_areas[sum_row["model_id"], row["split"], row["period_no"]]
-            found.append(sum_row | where | {"auc": auc})
-    return found
-
-
-def areas(rows: DataFrame, ids: list[str], by: list[str]) -> dict[tuple, tuple[float | None, float | None]]:
-    """AUC and PR-AUC (average precision) per model and group, from counts of rounded logits: exact but for ties within
-    1/16384 of a logit."""
-    logit = lambda name: F.round(F.log(F.col(name) / (1 - F.col(name))) * LOGIT_STEPS).cast("int")  # noqa: E731
-    pairs = F.array(*(F.struct(F.lit(i).alias("model"), logit(f"p_{i}").alias("score")) for i in range(len(ids))))
-    counts = (
-        rows.select(*by, "y", F.inline(pairs))
-        .groupBy("model", *by, "score")
-        .agg(F.sum("y").alias("pos"), F.sum(1 - F.col("y")).alias("neg"))
-    )
-    # What lies above is all but what lies below: Spark adds up a frame that shrinks anew for every row.
-    whole = Window.partitionBy("model", *by)
-    below = whole.orderBy("score").rowsBetween(Window.unboundedPreceding, -1)
-    for name in ("pos", "neg"):
-        under = F.coalesce(F.sum(name).over(below), F.lit(0))
-        counts = counts.withColumn(f"{name}_up", F.sum(name).over(whole) - under)
-    precision = F.col("pos_up") / (F.col("pos_up") + F.col("neg_up"))
-    # Pairs that are ordered wrongly: a negative with a higher score, half of those with the same.
-    wrong = F.sum(F.col("pos") * (F.col("neg_up") - F.col("neg") / 2))
-    totals = counts.groupBy("model", *by).agg(
-        wrong.alias("wrong"),
-        F.sum(F.col("pos") * precision).alias("precisions"),
-        F.sum("pos").alias("pos"),
-        F.sum("neg").alias("neg"),
-    )
-    found: dict[tuple, tuple[float | None, float | None]] = {}
-    for row in totals.collect():
-        auc = 1 - row["wrong"] / (row["pos"] * row["neg"]) if row["pos"] and row["neg"] else None
-        key = (ids[row["model"]], *(row[name] for name in by))
-        found[key] = auc, row["precisions"] / row["pos"] if row["pos"] else None
-    return found
-
-
-def by_slice(rows: DataFrame, places: dict[str, int], cycle: Cycle) -> list[dict[str, Any]]:
-    """Rows of fact `slice_metrics`, on test; `places` says which p_<i> is which model's."""
-    slices = cycle.contract.slices
-    if not slices:
-        return []
-    pairs = F.array(
-        *(
-            F.struct(F.lit(s.name).alias("slice_type"), F.col(f"s_{s.name}").cast("string").alias("slice_value"))
-            for s in slices
-        )
-    )
-    sums = [f"p_{place}" for place in places.values()]
-    long = rows.where("split = 'test'").select("y", "period_no", *sums, F.inline(pairs))
-    collected = long.groupBy("slice_type", "slice_value", "period_no").agg(*_sums(places.values())).collect()
-    groups: dict[tuple, list[dict]] = {}
-    for row in collected:
-        for sum_row in _unstack(row, places, ["sum_p", "sum_logloss"]):
-            groups.setdefault((row["slice_type"], row["slice_value"], sum_row["model_id"]), []).append(sum_row)
-    return [_slice_row(key, members, cycle.contract.slice_min_n) for key, members in sorted(groups.items())]
-
-
-def _slice_row(key: tuple[str, str, str], members: list[dict], min_n: int) -> dict[str, Any]:
-    total = {name: sum(m[name] for m in members) for name in ("n", "conversions", "sum_p", "sum_logloss")}
-    lo, hi = calibration_interval(members)
+    rows: Judged, cards: list[dict[str, Any]], held: Incumbent | None, policies: Policies, swept: Decided | None
+) -> dict[str, list[dict[str, Any]]]:
+    """All evaluation facts; slices, bins, costs and value of the seed that ships."""
+    cycle, margin, seed = rows.cycle, policies.gate.margin_relative_logloss, rows.cycle.contract.grid.shipping_seed
+    period_sums, areas = by_period(rows, policies.value.budget_top_n)
+    known = {card["model_id"] for card in cards}
+    ships = [card for card in cards if card["task"]["hyperparameters"].get("seed", seed) == seed]
+    places = {card["model_id"]: rows.place_of(card["model_id"]) for card in ships}
+    costs = scoring_cost(rows, ships, held)
+    impossible = infeasible(policies.gate, policies.rates, cycle.dataset("models").table().to_pylist(), costs)
+    compared = compare_k(period_sums, cards, margin, seed, swept, impossible)
+    chosen = shown(compared)["model_id"]
+    prior = next(card["model_id"] for card in cards if card["algorithm"] == "prior")
+    champion = rows.place_of(held.entrant.model_id) if held else None
+    ours = [row for row in period_sums if row["model_id"] in known]
     return {
-        "slice_type": key[0],
-        "slice_value": key[1],
-        "model_id": key[2],
-        **total,
-        "calibration_ratio_lo": lo,
-        "calibration_ratio_hi": hi,
-        "min_n": min_n,
+        "period_metrics": ours,
+        "model_metrics": with_intervals(ours, areas),
+        "k_comparison": clustered_by_entity(rows, cards, compared),
+        "incumbent_comparison": [against_incumbent(rows, period_sums, chosen, held, prior, cards, margin)],
+        "baseline_comparison": compare_baselines(ours, cards, chosen),
+        "scoring_cost": costs,
+        **in_depth(rows, places, chosen, rows.place_of(prior), champion, policies.value),
     }
 
 
-def by_bin(rows: DataFrame, places: dict[str, int]) -> list[dict[str, Any]]:
-    """Rows of fact `calibration_bins`: test rows in bins whose edges are quantiles of the calib rows."""
-    calib, test = rows.where("split = 'calib'"), rows.where("split = 'test'")
-    ids, names = list(places), [f"p_{place}" for place in places.values()]
-    steps = [step / BINS for step in range(1, BINS)]
-    edges = [sorted(set(found)) for found in calib.approxQuantile(names, steps, 1e-4)]
+def in_depth(
+    rows: Judged, places: dict[str, int], chosen: str, prior: int, champion: int | None, policy: Value
+) -> dict[str, list[dict[str, Any]]]:
+    """What is looked at beyond the comparison: of every model of the seed that ships (`places` by id) or of the
+    `chosen` one. The parts do not need each other, and most have fewer tasks than there are cores."""
+    place = rows.place_of(chosen)
+    parts: list[Callable[[], dict[str, list[dict[str, Any]]]]] = [
+        lambda: value.value_facts(rows, place, prior, champion, policy),
+        lambda: leakage.leakage_facts(rows, place),
+        lambda: slices.slice_facts(rows, places, chosen),
+        lambda: {"calibrator_comparison": comparison(rows, places)},
+        lambda: reliability.reliability_facts(rows, places),
+        lambda: domain_shift.domain_shift_facts(rows),
+        lambda: fairness.fairness_facts(rows, place, policy.budget_top_n),
+        lambda: field_pairs.field_pairs_facts(rows, list(places)),
+        lambda: shrinkage.shrinkage_facts(rows, chosen),
+        lambda: model_age.model_age_facts(rows, place),
+    ]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return {name: found for part in pool.map(lambda part: part(), parts) for name, found in part.items()}
 
-    def number(place: int) -> Column:
-        above = [(F.col(names[place]) >= F.lit(edge)).cast("int") for edge in edges[place]]
-        return sum(above[1:], above[0]) if above else F.lit(0)
 
-    pairs = F.array(
-        *(
-            F.struct(F.lit(i).alias("model"), number(i).alias("bin"), F.col(names[i]).alias("p"))
-            for i in range(len(ids))
-        )
+FACTS = (
+    *("period_metrics", "model_metrics", "k_comparison", "incumbent_comparison", "baseline_comparison"),
+    *("scoring_cost", "calibrator_comparison", "reliability_curve", "calibration_error"),
+    *("slice_shrinkage", "shrinkage_gain", "leakage", "model_age", "model_age_effect", "domain_shift"),
+    *("fairness", "fairness_proxy", "field_pairs"),
+    *slices.FACTS,
+    *value.FACTS,
+)
+
+
+def by_period(
+    rows: Judged, top_n: int
+) -> tuple[list[dict[str, Any]], dict[tuple[str, str], tuple[float | None, float | None]]]:
+    """Rows of fact `period_metrics`, and AUC and PR-AUC by model and part; `top_n`: of the ranking metrics."""
+    tasks = [rows.task(place=place, top_n=top_n) for place in range(len(rows.ids))]
+    sums, areas = [], {}
+    for model_id, found in zip(rows.ids, rows.run(model_metrics.of_model, tasks), strict=True):
+        for row in found["periods"]:
+            day = rows.cycle.periods.day(row.pop("period_no"))
+            sums.append({"model_id": model_id, "period": day, "top_n": top_n, **row})
+        areas |= {(model_id, row["split"]): (row["auc"], row["pr_auc"]) for row in found["parts"]}
+    return sorted(sums, key=lambda row: (row["period"], rows.place_of(row["model_id"]))), areas
+
+
+def clustered_by_entity(
+    rows: Judged, cards: list[dict[str, Any]], compared: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """`compared` with the intervals that cluster the rows by entity instead of by period."""
+    seeds: dict[int, list[int]] = {}
+    for card in cards:
+        if card["algorithm"] == "ffm":
+            seeds.setdefault(card["task"]["hyperparameters"]["k"], []).append(rows.place_of(card["model_id"]))
+    others = [row for row in compared if row["k"] != row["best_k"]]
+    tasks = [rows.task(mine=seeds[row["k"]], theirs=seeds[row["best_k"]]) for row in others]
+    results = rows.run(clustered.difference, tasks)
+    found = {row["k"]: entity_interval(result) for row, result in zip(others, results, strict=True)}
+    return [row | found.get(row["k"], {"delta_lo_entity": 0.0, "delta_hi_entity": 0.0}) for row in compared]
+
+
+def entity_interval(found: dict[str, float]) -> dict[str, float | None]:
+    """The 95 % interval of a result of `clustered.difference`; none with a single entity."""
+    interval = intervals.combined(
+        found["delta"], [(found["se"], int(found["clusters"]) - 1)] if found["clusters"] > 1 else []
     )
-    counted = (
-        test.select("y", F.inline(pairs))
-        .groupBy("model", "bin")
-        .agg(F.count("*").alias("n"), F.sum("y").cast("long").alias("conversions"), F.sum("p").alias("sum_p"))
-    )
-    found = []
-    for row in counted.orderBy("model", "bin").collect():
-        bounds = [0.0, *edges[row["model"]], 1.0]
-        found.append(
-            {
-                "model_id": ids[row["model"]],
-                "bin": row["bin"],
-                "p_lo": bounds[row["bin"]],
-                "p_hi": bounds[row["bin"] + 1],
-                "n": row["n"],
-                "conversions": row["conversions"],
-                "sum_p": row["sum_p"],
-            }
-        )
-    return found
+    return {"delta_lo_entity": interval.lo, "delta_hi_entity": interval.hi}
 
 
-def scoring_cost(cycle: Cycle, spark: SparkSession, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of fact `scoring_cost`: every candidate scores the same block of test rows, one after the other."""
-    task = {"rows": row_arrays.folder_of(cycle.dataset("rows")), "periods": spans(cycle)["test"]}
-    size = {"limit": COST_ROWS, "repeats": COST_REPEATS}
-    folders = [models.model_folder(cycle.warehouse, card["model_id"]).resolve() for card in cards]
-    tasks = [task | size | {"folder": str(folder)} for folder in folders]
+def against_incumbent(
+    rows: Judged,
+    period_sums: Sequence[dict[str, Any]],
+    challenger: str,
+    held: Incumbent | None,
+    prior: str,
+    cards: list[dict[str, Any]],
+    margin: float,
+) -> dict[str, Any]:
+    """The row of fact `incumbent_comparison`: the chosen model against the champion, or against the prior, which serves
+    while there is none."""
+    incumbent_id = held.entrant.model_id if held else prior
+    card = held.card if held else next(card for card in cards if card["model_id"] == prior)
+    ours = next(card for card in cards if card["model_id"] == challenger)
+    task = rows.task(mine=[rows.place_of(challenger)], theirs=[rows.place_of(incumbent_id)])
+    [by_entity] = rows.run(clustered.difference, [task])
+    return {
+        "challenger_model_id": challenger,
+        "challenger_k": ours["task"]["hyperparameters"]["k"],
+        "incumbent_model_id": incumbent_id,
+        "incumbent_algorithm": card["algorithm"],
+        "incumbent_k": card["task"]["hyperparameters"].get("k", 0),
+        "incumbent_source": "champion" if held else "prior",
+        **compare_incumbent(period_sums, challenger, incumbent_id, margin),
+        **entity_interval(by_entity),
+    }
+
+
+def scoring_cost(rows: Judged, cards: list[dict[str, Any]], held: Incumbent | None) -> list[dict[str, Any]]:
+    """Rows of fact `scoring_cost`: every model scores the same block of test rows, one after the other."""
+    cycle = rows.cycle
+    same: dict[str, Any] = {"rows": row_arrays.folder_of(cycle.dataset("rows")), "periods": spans(cycle)["test"]}
+    same |= {"limit": COST_ROWS, "repeats": COST_REPEATS}
+    tasks: list[dict[str, Any]] = [
+        {"folder": str(models.model_folder(cycle.warehouse, card["model_id"]).resolve()), "vocabularies": None}
+        for card in cards
+    ]
+    if held and held.card["model_id"] not in {card["model_id"] for card in cards}:
+        cards = [*cards, held.card]
+        tasks.append({"folder": held.entrant.candidate, "vocabularies": judged.vocabularies(cycle, held.entrant)})
     # One partition: models that share the memory bus would measure each other.
-    measured = spark.sparkContext.parallelize(tasks, 1).map(scoring.scoring_cost).collect()
+    tasks = [same | task for task in tasks]
+    measured = rows.spark.sparkContext.parallelize(tasks, 1).map(scoring.scoring_cost).collect()
     return [
         {"model_id": card["model_id"], "k": card["task"]["hyperparameters"].get("k", 0), **row}
-        for card, rows in zip(cards, measured, strict=True)
-        for row in rows
+        for card, found in zip(cards, measured, strict=True)
+        for row in found
     ]
 
 

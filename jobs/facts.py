@@ -119,7 +119,8 @@ FACTS: dict[str, pa.Schema] = {
             "bytes_read": _i64,
             "rows_per_s": _f64,
             "calibrator_id": _str,
-            "calibrator_slope": _f64,  # p = sigmoid(slope * logit + intercept), as learned on the calib periods
+            # p = sigmoid(slope * logit + intercept), as learned on the calib periods; null for other calibrators
+            "calibrator_slope": _f64,
             "calibrator_intercept": _f64,
             "hyperparameters": _str,  # JSON; equal for all k of a sweep
         }
@@ -165,6 +166,13 @@ FACTS: dict[str, pa.Schema] = {
             "sum_logloss": _f64,
             "sum_squared_error": _f64,
             "auc": _f64,
+            "pr_auc": _f64,  # average precision
+            "top_n": _i32,  # of the ranking metrics: places per candidate and period
+            "sum_ndcg": _f64,  # NDCG at top_n, summed over the candidates with a conversion
+            "sum_map": _f64,  # average precision at top_n, likewise
+            "ranked_groups": _i64,  # those candidates
+            "captured": _i64,  # conversions among the first top_n entities of every candidate
+            "rankable": _i64,  # conversions of pairs that may be targeted
         }
     ),
     # one row per model and split; intervals: t over periods, 95 %
@@ -202,8 +210,11 @@ FACTS: dict[str, pa.Schema] = {
             "delta_lo_simultaneous": _f64,  # Bonferroni over the k compared
             "delta_hi_simultaneous": _f64,
             "margin": _f64,  # non-inferiority margin in logloss units
+            "delta_lo_entity": _f64,  # rows clustered by entity instead of by period
+            "delta_hi_entity": _f64,
             "is_non_inferior": _bool,
-            "is_verdict": _bool,  # the smallest non-inferior k, or that of the last sweep
+            "infeasible_reason": _str,  # the limit of the gate that it breaks; null: none
+            "is_verdict": _bool,  # the smallest feasible non-inferior k, or the last sweep's; none if all break one
             "is_provisional": _bool,  # fewer than five seeds and no sweep to go by
             "verdict_from": _day,  # cycle date of the sweep that decided k; null: this night did
             "n_seeds": _i32,
@@ -223,6 +234,29 @@ FACTS: dict[str, pa.Schema] = {
             "delta_relative": _f64,  # of the baseline's logloss
             "delta_relative_lo": _f64,
             "delta_relative_hi": _f64,
+            "n_periods": _i32,
+        }
+    ),
+    # one row: the model of the chosen k against what serves if nothing is promoted, both by rehearsals that learned
+    # from no test row
+    "incumbent_comparison": pa.schema(
+        {
+            "challenger_model_id": _str,
+            "challenger_k": _i32,
+            "incumbent_model_id": _str,
+            "incumbent_algorithm": _str,
+            "incumbent_k": _i32,
+            "incumbent_source": _str,  # champion | prior
+            "challenger_logloss": _f64,
+            "incumbent_logloss": _f64,
+            "delta_logloss": _f64,  # challenger minus incumbent: negative is better than the incumbent
+            "delta_lo": _f64,  # 95 %, t over periods
+            "delta_hi": _f64,
+            "delta_se": _f64,
+            "delta_lo_entity": _f64,  # 95 %, clustered by entity
+            "delta_hi_entity": _f64,
+            "margin": _f64,  # non-inferiority margin, nats: the gate's share of the incumbent's logloss
+            "n": _i64,
             "n_periods": _i32,
         }
     ),
@@ -277,6 +311,175 @@ FACTS: dict[str, pa.Schema] = {
             "n_periods": _i32,
         }
     ),
+    # one row per group of label.delay_by (and `all`) and full days since exposure: Kaplan-Meier as of the cycle
+    "label_delay": pa.schema(
+        {
+            "grp": _str,
+            "delay_days": _i32,  # 0 to the horizon: the label's window, or the period where the window ends with it
+            "at_risk": _i64,  # exposures watched that long that had not converted before
+            "events": _i64,  # of them converted within the day that ends then
+            "converted": _f64,  # share of all exposures that converts within so many days
+            "converted_lo": _f64,  # 95 %
+            "converted_hi": _f64,
+            "completeness": _f64,  # share of the final conversions that has come; null while nobody knows
+            "completeness_lo": _f64,
+            "completeness_hi": _f64,
+        }
+    ),
+    # one row per period with exposures: its label when the period ended, as of the cycle and in the end
+    "label_settling": pa.schema(
+        {
+            "period": _day,
+            "exposures": _i64,
+            "immature": _i64,  # not converted and the window still open: no negatives
+            "conversions_first": _i64,  # by the end of the period
+            "conversions": _i64,  # by the cycle's instant
+            "conversions_late": _i64,  # after the window, which never count
+            "expected": _f64,  # conversions in the end; null where nothing can be said
+            "expected_lo": _f64,  # 95 %
+            "expected_hi": _f64,
+        }
+    ),
+    # one row per way to label what is not final yet; empty until `fieldmart delayed-feedback` ran
+    "delayed_feedback": pa.schema(
+        {
+            "method": _str,  # mature_only | naive | fake_negatives | importance_weights | oracle
+            "is_reference": _bool,  # mature_only
+            "is_oracle": _bool,  # knows the final labels, which nobody does
+            "n": _i64,  # exposures judged by their final labels, the same for all
+            "conversions": _i64,
+            "sum_p": _f64,  # means over the seeds
+            "sum_logloss": _f64,
+            "delta_logloss": _f64,  # per row, to the reference: negative is better; t intervals over dates, 95 %
+            "delta_logloss_lo": _f64,
+            "delta_logloss_hi": _f64,
+            "delta_relative": _f64,  # of the reference's logloss
+            "delta_relative_lo": _f64,
+            "delta_relative_hi": _f64,
+            "calibration_ratio_lo": _f64,
+            "calibration_ratio_hi": _f64,
+            "delta_calibration": _f64,  # calibration ratio minus the reference's
+            "delta_calibration_lo": _f64,
+            "delta_calibration_hi": _f64,
+            "train_rows": _f64,  # distinct exposures, mean over the dates
+            "train_conversions": _f64,
+            "as_of_from": _day,
+            "as_of_through": _day,
+            "n_dates": _i32,
+            "n_seeds": _i32,
+        }
+    ),
+    # one row per audit and subject (a field, the keys, the model), on rows of valid and calib; 95 % intervals clustered
+    # by entity, of shuffled_labels over the shuffles
+    "leakage": pa.schema(
+        {
+            "model_id": _str,
+            "audit": _str,  # field_alone | field_fallen | keys_only | shuffled_labels
+            "subject": _str,
+            "value": _f64,  # null where the rows have one class only
+            "value_lo": _f64,
+            "value_hi": _f64,
+            "allowed": _f64,
+            "passed": _bool,  # null: nothing to measure
+            "why": _str,
+        }
+    ),
+    # one row per version of the chosen model and test period: the same rows for both
+    "model_age": pa.schema(
+        {
+            "model_id": _str,
+            "version": _str,  # newer (its rehearsal) | older (the candidate, which did not learn from valid and calib)
+            "period": _day,
+            "train_through": _day,
+            "age_periods": _i32,  # from the last period it learned from
+            "period_days": _i32,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sum_logloss": _f64,
+        }
+    ),
+    # one row per way to see the effect of age; 95 % t intervals over test periods
+    "model_age_effect": pa.schema(
+        {
+            "model_id": _str,
+            "kind": _str,  # paired (older minus newer, same rows) | course (over the test periods, calendar included)
+            "age_periods": _i32,  # more, for the change
+            "period_days": _i32,
+            "change": _f64,  # of the loss, as a share of the newer version's: positive is worse
+            "change_lo": _f64,
+            "change_hi": _f64,
+            "n_periods": _i32,
+        }
+    ),
+    # one row per comparison of two sets of periods and field, or all fields: AUC of telling their rows apart, on
+    # entities that were not learned from; 95 % intervals clustered by entity
+    "domain_shift": pa.schema(
+        {
+            "comparison": _str,  # test (against the last training periods) | alternate (the reference) | adjacent
+            "field": _str,  # null: all fields together
+            "auc": _f64,
+            "auc_lo": _f64,
+            "auc_hi": _f64,
+            "n": _i64,
+            "periods": _i32,
+            "reference_periods": _i32,
+        }
+    ),
+    # one row per group of people that the contract declares, on test; empty if it declares none
+    "fairness": pa.schema(
+        {
+            "model_id": _str,
+            "attribute": _str,
+            "group_value": _str,
+            "entities": _i64,
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "calibration_ratio_lo": _f64,  # 95 %, t over periods
+            "calibration_ratio_hi": _f64,
+            "calibration_ratio_lo_entity": _f64,  # 95 %, clustered by entity
+            "calibration_ratio_hi_entity": _f64,
+            "auc": _f64,  # within the group
+            "auc_lo": _f64,
+            "auc_hi": _f64,
+            "top_n": _i32,  # entities contacted per candidate and period
+            "contacted": _i64,
+            "captured": _i64,  # conversions among the contacted
+            "min_n": _i64,
+        }
+    ),
+    # one row per group: how well the other fields guess an entity's group, on entities that were not learned from
+    "fairness_proxy": pa.schema(
+        {
+            "model_id": _str,
+            "attribute": _str,
+            "group_value": _str,
+            "groups": _i32,  # that were told apart
+            "entities": _i64,
+            "auc": _f64,  # this group against the others
+            "auc_lo": _f64,
+            "auc_hi": _f64,
+            "recall": _f64,  # share of its entities that are guessed right
+            "balanced_accuracy": _f64,  # mean recall of the attribute's groups; chance is 1 / groups
+            "fields": _i32,  # guessed from
+            "all_fields": _i32,
+        }
+    ),
+    # one row per model and term of its logit (field alone, or pair of fields), on test rows
+    "field_pairs": pa.schema(
+        {
+            "model_id": _str,
+            "k": _i32,
+            "field_a": _str,
+            "field_b": _str,  # null: the linear term of field_a
+            "share": _f64,  # of the variance of the logits; all terms of a model sum to 1
+            "variance": _f64,  # of the term itself
+            "mean_abs": _f64,
+            "logit_variance": _f64,
+            "n": _i64,
+        }
+    ),
     # one row per opening of a set of test periods: who looks often finds something by chance
     "test_openings": pa.schema(
         {
@@ -301,19 +504,119 @@ FACTS: dict[str, pa.Schema] = {
             "sum_logloss": _f64,
             "calibration_ratio_lo": _f64,
             "calibration_ratio_hi": _f64,
+            "n_periods": _i32,
+            "p_value": _f64,  # that expected and observed conversions agree, over periods; null for one period
+            "p_adjusted": _f64,  # Benjamini-Hochberg over the model's slices with min_n rows; null below
             "min_n": _i64,
         }
     ),
-    # one row per model and bin of the calibrated p, on test; bin edges are quantiles of the calib periods
-    "calibration_bins": pa.schema(
+    # one row per model and pair of slices that the first half of the test periods says is off; p is scaled to the rate
+    # of each period, so a pair is off against the whole
+    "slice_discovery": pa.schema(
         {
             "model_id": _str,
-            "bin": _i32,
-            "p_lo": _f64,
-            "p_hi": _f64,
+            "slice_a": _str,  # "slice = value"
+            "slice_b": _str,
+            "search_n": _i64,
+            "search_conversions": _i64,
+            "search_sum_p": _f64,
+            "confirm_n": _i64,  # of the second half
+            "confirm_conversions": _i64,
+            "confirm_sum_p": _f64,
+            "search_p_adjusted": _f64,  # over all pairs that were searched
+            "confirm_p_adjusted": _f64,  # over the pairs that were found
+            "is_confirmed": _bool,
+            "n_searched": _i32,
+        }
+    ),
+    # one row per model of the seed that ships and method of calibration; differences are to Platt's, paired by period
+    "calibrator_comparison": pa.schema(
+        {
+            "model_id": _str,
+            "method": _str,  # platt | beta | isotonic | venn_abers
+            "is_chosen": _bool,  # by the calib periods alone
+            "tolerance": _f64,  # of Platt's logloss: what another method must gain at least
+            "calib_n": _i64,  # rows of calib periods that earlier calib periods predicted; 0: there were none
+            "calib_periods": _i32,
+            "calib_logloss": _f64,
+            "calib_delta": _f64,
+            "calib_delta_lo": _f64,
+            "calib_delta_hi": _f64,
+            "test_n": _i64,
+            "test_periods": _i32,
+            "test_logloss": _f64,
+            "test_brier": _f64,
+            "test_squared_error": _f64,  # debiased squared calibration error; can be negative by chance
+            "test_delta": _f64,
+            "test_delta_lo": _f64,
+            "test_delta_hi": _f64,
+            "why": _str,
+        }
+    ),
+    # one row per model of the seed that ships and corner of its CORP curve on test
+    "reliability_curve": pa.schema(
+        {
+            "model_id": _str,
+            "point": _i32,  # from 0, in order of p
+            "p": _f64,
+            "observed_rate": _f64,
+            "band_lo": _f64,  # where the curve lies in 95 of 100 samples whose rows convert with their p
+            "band_hi": _f64,
+            "n": _i64,  # rows above the p of the point before, up to this one
+        }
+    ),
+    # one row per model of the seed that ships, on test
+    "calibration_error": pa.schema(
+        {
+            "model_id": _str,
+            "n": _i64,
+            "conversions": _i64,
+            "bins": _i32,
+            "ece_raw": _f64,
+            "ece_raw_if_perfect": _f64,  # mean of samples whose rows convert with their p
+            "squared_error": _f64,  # debiased; can be negative by chance
+            "squared_error_lo": _f64,  # 95 %, jackknife over test periods
+            "squared_error_hi": _f64,
+            "miscalibration": _f64,  # logloss = miscalibration - discrimination + uncertainty
+            "discrimination": _f64,
+            "uncertainty": _f64,
+            "logloss": _f64,
+            "n_periods": _i32,
+        }
+    ),
+    # one row per level and value: observed over expected conversions on test, shrunk to the level above
+    "slice_shrinkage": pa.schema(
+        {
+            "model_id": _str,
+            "level": _str,  # all, then fields of prior.candidate_levels from coarse to fine
+            "depth": _i32,  # 0: all
+            "value": _str,  # of unseen ones together: never seen in training
+            "is_unseen": _bool,
             "n": _i64,
             "conversions": _i64,
             "sum_p": _f64,
+            "raw_ratio": _f64,  # conversions / sum_p
+            "shrunk_ratio": _f64,
+            "weight": _f64,  # of the own ratio: sum_p / (sum_p + strength)
+            "parent_ratio": _f64,
+            "strength": _f64,  # expected conversions
+        }
+    ),
+    # one row per level and correction: learned on the first half of the test periods, judged on the second
+    "shrinkage_gain": pa.schema(
+        {
+            "model_id": _str,
+            "level": _str,
+            "correction": _str,  # none | whole | raw | shrunk
+            "error": _f64,  # sum over periods and values of (conversions - corrected)^2 / max(sum_p, 1)
+            "vs_none": _f64,  # relative difference of the error to no correction, paired by period
+            "vs_none_lo": _f64,
+            "vs_none_hi": _f64,
+            "vs_raw": _f64,
+            "vs_raw_lo": _f64,
+            "vs_raw_hi": _f64,
+            "learned_periods": _i32,
+            "n_periods": _i32,
         }
     ),
     # one row per model and repeat: the same fixed block of pairs scored again and again
@@ -344,11 +647,12 @@ FACTS: dict[str, pa.Schema] = {
             "n": _i64,
         }
     ),
-    # one row per policy (model | prior | random), and test period: what contacting its top pairs would have earned
+    # one row per policy (model | champion | prior | random | perfect) and test period: what contacting its top pairs
+    # would have earned
     "value_periods": pa.schema(
         {
             "policy": _str,
-            "model_id": _str,
+            "model_id": _str,  # null for random and perfect
             "period": _day,
             "pairs": _i64,
             "contacted": _i64,
@@ -356,18 +660,116 @@ FACTS: dict[str, pa.Schema] = {
             "sales_value": _f64,
             "margin_value": _f64,
             "contact_cost": _f64,
+            "wrong_contact_cost": _f64,
             "profit": _f64,
+            "assumption": _str,
         }
     ),
-    # one row per comparison of two policies; t interval over periods, 95 %
+    # one row per comparison of two policies and objective; delta_lo and _hi: 95 % t interval over periods; _p5 to _p95:
+    # distribution with households redrawn and periods as variable as they were
     "value_comparison": pa.schema(
         {
             "policy": _str,
-            "baseline": _str,
+            "baseline": _str,  # perfect is an upper bound: it knows what is bought
             "objective": _str,  # conversions | sales_value | profit
             "total": _f64,
             "baseline_total": _f64,
             "delta": _f64,
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "total_p5": _f64,
+            "total_p50": _f64,
+            "total_p95": _f64,
+            "delta_p5": _f64,
+            "delta_p50": _f64,
+            "delta_p95": _f64,
+            "n_periods": _i32,
+            "n_clusters": _i32,
+            "replicates": _i32,
+            "assumption": _str,
+        }
+    ),
+    # one row per policy and budget: totals over the test periods; intervals are t intervals over periods, 95 %
+    "value_curve": pa.schema(
+        {
+            "policy": _str,
+            "model_id": _str,
+            "budget": _i64,  # contacts per candidate and period, or per period
+            "is_target": _bool,
+            "contacts_per_period": _f64,
+            "pairs": _i64,
+            "conversions_of_all": _f64,
+            "contacted": _f64,
+            "conversions": _f64,
+            "sales_value": _f64,
+            "profit": _f64,
+            "profit_lo": _f64,
+            "profit_hi": _f64,
+            "over_random": _f64,  # profit beyond random contacts at the same budget
+            "over_random_lo": _f64,
+            "over_random_hi": _f64,
+            "over_prior": _f64,
+            "over_prior_lo": _f64,
+            "over_prior_hi": _f64,
+            "n_periods": _i32,
+            "assumption": _str,
+        }
+    ),
+    # one row per baseline, margin and contact cost: the model's profit beyond the baseline's at the budget
+    "value_sensitivity": pa.schema(
+        {
+            "baseline": _str,  # nobody (no contacts) | champion | prior | random
+            "margin_rate": _f64,
+            "contact_cost": _f64,
+            "delta": _f64,
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "break_even_margin": _f64,  # where delta is 0, all else as in the row; null where no sale differs
+            "break_even_contact_cost": _f64,  # null where both contact equally many
+            "is_assumed": _bool,  # margin and cost of conf/value.yml
+            "n_periods": _i32,
+            "assumption": _str,
+        }
+    ),
+    # one row per FFM candidate of the seed that ships and objective, against the chosen one
+    "value_by_k": pa.schema(
+        {
+            "model_id": _str,
+            "k": _i32,
+            "objective": _str,
+            "total": _f64,
+            "delta": _f64,
+            "delta_lo": _f64,
+            "delta_hi": _f64,
+            "n_periods": _i32,
+            "assumption": _str,
+        }
+    ),
+    # one row per ranking policy and tenth of each period's eligible pairs by falling p
+    "value_deciles": pa.schema(
+        {
+            "policy": _str,
+            "model_id": _str,
+            "decile": _i32,  # 1 = highest p
+            "n": _i64,
+            "conversions": _i64,
+            "sum_p": _f64,
+            "sales_value": _f64,
+            "observed_rate_lo": _f64,
+            "observed_rate_hi": _f64,
+            "assumption": _str,
+        }
+    ),
+    # one row per ranking policy and kind of utility; no rows where the contract has no cost column
+    "auction_utility": pa.schema(
+        {
+            "policy": _str,
+            "model_id": _str,
+            "kind": _str,  # plain | expected
+            "beta": _f64,  # of expected utility; null for plain
+            "won": _i64,
+            "utility": _f64,
+            "delta": _f64,  # to the prior
             "delta_lo": _f64,
             "delta_hi": _f64,
             "n_periods": _i32,
@@ -486,8 +888,10 @@ FACTS: dict[str, pa.Schema] = {
             "seq": _i64,
             "cycle_date": _day,
             "decided_at": _ts,
+            "decided_by": _str,  # account; null in entries from before it was logged
             "verdict": _str,  # GO | HOLD | NO-GO
             "reason": _str,
+            "next_action": _str,  # promote | wait | look | rescope; null in entries from before it was logged
             "k": _i32,
             "candidate_model_id": _str,
             "champion_model_id": _str,  # champion after this decision, null if there is none
@@ -508,8 +912,29 @@ FACTS: dict[str, pa.Schema] = {
             "operator": _str,
             "threshold": _f64,
             "value": _f64,  # null: evidence missing
-            "outcome": _str,  # pass | fail | missing
+            "outcome": _str,  # pass | fail | missing | waived
             "why": _str,
+            "note": _str,  # what would change the outcome, or who waived the rule
+            "periods_needed": _i32,  # more of them, for 80 % power; null where that is not the question
+            "days_needed": _i32,
+        }
+    ),
+    # one row per approval of a decision HOLD and per waiver of a soft rule (all nights)
+    "approvals": pa.schema(
+        {
+            "entry_id": _str,
+            "seq": _i64,
+            "kind": _str,  # approval | waiver
+            "cycle_date": _day,  # decided on; of a waiver: the first cycle it counts for
+            "given_at": _ts,
+            "given_by": _str,
+            "why": _str,
+            "decision_id": _str,  # null of a waiver
+            "promotes": _str,
+            "rule": _str,  # null of an approval
+            "until": _day,
+            "gate_sha": _str,
+            "entry_hash": _str,
         }
     ),
     # one row: what this release is

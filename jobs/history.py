@@ -181,6 +181,19 @@ class Coder:
         return pl.when(pl.col("n") > 0).then(code).otherwise(0)
 
 
+def in_words(measure: str, code: int) -> str:
+    """What a history field's code stands for; `measure` is the rule's."""
+    if code == 0:
+        return "none so far"
+    rate, octave = divmod(code, 100)
+    times = f"{2.0 ** ((rate - RATE_LIMIT) / RATE_STEPS):.2g}"
+    low, high = 2**octave - 1, 2 ** (octave + 1) - 2
+    count = f"{low} or more" if octave == COUNT_LIMIT else f"{low}" if low == high else f"{low} to {high}"
+    if measure == "conversion_rate":
+        return f"{times} × the base rate in {count} exposures"
+    return f"{times} baskets a period, the last {count} periods ago"
+
+
 def _octave(count: pl.Expr) -> pl.Expr:
     """0 for 0, 1 for 1 and 2, 2 for 3 to 6, …, capped."""
     return (count + 1).log(2).floor().clip(0, COUNT_LIMIT).cast(pl.Int32)

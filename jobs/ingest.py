@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from jobs.adapters import files, promo
+from jobs.adapters import coupon, files, grocery_tables, promo
 from jobs.contract import RESERVED, Contract
 from jobs.cycle import Cycle
 from jobs.lake import Dataset
@@ -43,6 +43,7 @@ ACCEPTED = {
 }
 CAST = {"string": "string", "integer": "bigint", "number": "double", "boolean": "boolean", "timestamp": "timestamp"}
 
+DERIVED = {"promo": promo.tables, "coupon": coupon.tables}  # adapters that make all tables themselves
 
 # The raw tables' names in the lake; `entities` and `candidates` are facts made from them when scoring.
 SNAPSHOT = {"purchases": "purchases", "entities": "entity_list", "candidates": "offer_list"}
@@ -61,7 +62,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     params |= contract.part("period") | {"data_through": cycle.periods.data_through, "source": _fingerprint(contract)}
     tables = functools.cache(lambda: _read(spark, cycle))  # read only if a data set is not there yet
     names = ["entities", "candidates"]
-    if contract.source.adapter == "promo" or contract.source.purchases:
+    if contract.source.adapter in DERIVED or contract.source.purchases:
         names.append("purchases")
     with cycle.stage("ingest") as stage, one_line(contract):
         snapshot, reused = cycle.make(
@@ -89,8 +90,8 @@ def one_line(contract: Contract) -> Generator[None]:
 
 
 def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
-    if cycle.contract.source.adapter == "promo":
-        tables = promo.tables(spark, cycle.contract.source, cycle.periods)
+    if derive := DERIVED.get(cycle.contract.source.adapter):
+        tables = derive(spark, cycle.contract.source, cycle.periods)
     else:
         tables = files.tables(spark, cycle.contract, cycle.periods, check_columns)
     check_members(tables, cycle.contract)
@@ -100,8 +101,8 @@ def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
 def _fingerprint(contract: Contract) -> dict[str, list[int]]:
     """Size and time of every source file: what a rerun checks before it trusts the snapshot it has."""
     source = contract.source
-    if source.adapter == "promo":
-        folder = promo.folder(source)
+    if source.adapter in DERIVED:
+        folder = grocery_tables.folder(source)
         paths = sorted(folder.glob("*.parquet"))
     else:
         named = [source.exposures, source.purchases, source.entities, source.candidates]

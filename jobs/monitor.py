@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import facts
+from ffm_udf import score_deciles
+from jobs import facts, judged
+from jobs.comparison import shown
 from jobs.cycle import Cycle
 from jobs.lake import Dataset
 
@@ -102,41 +103,26 @@ def score_bins(cycle: Cycle, spark: SparkSession) -> list[dict[str, Any]]:
 
     Stale scores are another night's distribution and would hide a drift: they are left out.
     """
-    predictions = cycle.dataset("predictions")
-    place = _verdict_place(cycle)
-    past = spark.read.parquet(str(predictions.folder / predictions.manifest["run"]))
-    past = past.select("split", "period_no", F.col(f"p_{place}").alias("p"))
-    steps = [step / DECILES for step in range(1, DECILES)]
-    edges = sorted(set(past.where("split = 'calib'").approxQuantile("p", steps, 1e-4)))
-    number = sum(((F.col("p") >= F.lit(edge)).cast("int") for edge in edges), F.lit(0))
-    both = past.where("split in ('calib', 'test')")
+    rows = judged.opened(cycle, spark)
+    chosen = shown(cycle.dataset("k_comparison").table().to_pylist())["model_id"]
+    [(edges, counted)] = rows.run(score_deciles.of_model, [rows.task(place=rows.place_of(chosen), bins=DECILES)])
     if not _is_stale(cycle):
         tonight = spark.read.parquet(*cycle.dataset("scores").files)
-        period = F.lit(cycle.periods.scoring).alias("period_no")
-        both = both.unionByName(tonight.select(F.lit("scores").alias("split"), period, "p"))
-    both = (
-        both.withColumn("bin_order", number)
-        .withColumn("is_reference", F.col("split") == "calib")
-        .withColumn("period_no", F.when(F.col("split") != "calib", F.col("period_no")))
-    )
-    counted = both.groupBy("is_reference", "period_no", "bin_order").agg(F.count("*").alias("n"))
-    bounds = np.array([0.0, *edges, 1.0])
+        number = sum(((F.col("p") >= F.lit(edge)).cast("int") for edge in edges), F.lit(0))
+        for row in tonight.groupBy(number.alias("bin")).agg(F.count("*").alias("n")).collect():
+            counted.append({"period_no": cycle.periods.scoring, "bin": row["bin"], "n": row["n"]})
+    bounds = [0.0, *edges, 1.0]
     found = []
-    for row in counted.orderBy("is_reference", "period_no", "bin_order").collect():
-        low, high = bounds[row["bin_order"]], bounds[row["bin_order"] + 1]
-        values = row.asDict() | {"field": "p", "bin": f"{low:.5f} to {high:.5f}"}
+    for row in sorted(counted, key=lambda row: (row["period_no"] or 0, row["bin"])):
+        low, high = bounds[row["bin"]], bounds[row["bin"] + 1]
+        values = {"field": "p", "bin": f"{low:.5f} to {high:.5f}", "bin_order": row["bin"], "n": row["n"]}
+        values |= {"period_no": row["period_no"], "is_reference": row["period_no"] is None}
         found.append(_row(cycle, "score", values))
     return found
 
 
 def _is_stale(cycle: Cycle) -> bool:
     return cycle.dataset("scoring").table()["source"][0].as_py() == "stale"
-
-
-def _verdict_place(cycle: Cycle) -> int:
-    """Which p_<i> of the predictions is the verdict model's."""
-    verdict = next(row["model_id"] for row in cycle.dataset("k_comparison").table().to_pylist() if row["is_verdict"])
-    return cycle.dataset("predictions").manifest["params"].index(verdict)
 
 
 def _row(cycle: Cycle, subject: str, row: dict[str, Any]) -> dict[str, Any]:

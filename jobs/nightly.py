@@ -31,7 +31,7 @@ def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = N
     encode.run(cycle, spark)
     train.run(cycle, spark, options)
     evaluate.run(cycle, spark, policy("gate.yml"), policy("rates.yml"), policy("value.yml"))
-    decide.build_evidence(cycle)
+    decide.build_evidence(cycle, policy("gate.yml"))
     decide.run(cycle, spark, policy("gate.yml"), options.stall_timeout if options else None)
     score.run(cycle, spark, policy("scores.yml"))
     monitor.run(cycle, spark)

@@ -43,20 +43,68 @@ class Rates(Policy):
     usd_per_gib_month: NonNegative
 
 
-class Value(Policy):
-    """What contacting the top pairs is assumed to cost and to earn."""
+class Target(Policy):
+    """Who is contacted: of each candidate and period the `n` pairs ranked highest, or of each period as many as the
+    budget reaches. A target without a number gets the most profitable one of the valid and calib periods."""
 
-    budget_top_n: Annotated[int, Field(strict=True, ge=1)]  # entities contacted per candidate and period
+    kind: Literal["top_per_candidate", "budget"]
+    n: Annotated[int, Field(strict=True, ge=1)] | None = None
+    contacts_per_period: Annotated[int, Field(strict=True, ge=1)] | None = None
+    usd_per_period: Annotated[Number, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _numbers_fit_the_kind(self) -> Target:
+        given = [name for name in ("n", "contacts_per_period", "usd_per_period") if getattr(self, name) is not None]
+        allowed = {"n"} if self.kind == "top_per_candidate" else {"contacts_per_period", "usd_per_period"}
+        if set(given) - allowed or len(given) > 1:
+            choice = " or ".join(sorted(allowed))
+            raise ValueError(f"target of kind {self.kind} takes {choice} or no number, got {', '.join(given)}")
+        return self
+
+    @property
+    def per(self) -> Literal["candidate", "period"]:
+        """Within what pairs compete for contacts."""
+        return "candidate" if self.kind == "top_per_candidate" else "period"
+
+
+class Sensitivity(Policy):
+    """The margins and contact costs for which profit is worked out anew."""
+
+    margin_rate: Annotated[tuple[Annotated[NonNegative, Field(le=1)], ...], Field(min_length=1)]
+    contact_cost_usd: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+
+
+class Value(Policy):
+    """Who is contacted and what that is assumed to cost and to earn."""
+
+    target: Target
     margin_rate: Annotated[NonNegative, Field(le=1)]  # share of the sales value that is margin
     contact_cost_usd: NonNegative
+    wrong_contact_cost_usd: NonNegative  # of a contact that does not convert, on top
     objectives: Annotated[tuple[Literal["conversions", "sales_value", "profit"], ...], Field(min_length=1)]
+    sensitivity: Sensitivity
     assumptions: Text
 
     @model_validator(mode="after")
-    def _objectives_differ(self) -> Value:
+    def _consistent(self) -> Value:
         if len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives must differ, got {list(self.objectives)}")
+        if self.target.usd_per_period and not self.contact_cost_usd:
+            raise ValueError("target.usd_per_period needs a contact_cost_usd above 0, got 0")
         return self
+
+    @property
+    def budget(self) -> int | None:
+        """Contacts per candidate and period, or per period, as the target says; None: to be chosen."""
+        if self.target.usd_per_period is not None:
+            return int(self.target.usd_per_period / self.contact_cost_usd)
+        return self.target.n or self.target.contacts_per_period
+
+    @property
+    def budget_top_n(self) -> int:
+        """Entities per candidate and period among whom conversions are counted where scores of different age are
+        compared: those of the target, 20 where it has another kind of budget."""
+        return self.target.n or 20
 
 
 def read_policy[AnyPolicy: Policy](path: Path, kind: type[AnyPolicy]) -> AnyPolicy:

@@ -24,20 +24,27 @@ def make(cycle: Cycle, spark: SparkSession, examples: Dataset) -> Dataset:
     fields = cycle.contract.field_names
 
     def write(out: Path) -> None:
-        files = examples.under(*(f"split={part}" for part in (*PARTS, "unused")))
-        counts = spark.sparkContext.parallelize(files, len(files)).map(count_by_period).collect()
-        total: Counter[int] = Counter()
-        for found in counts:
-            total.update(found)
+        total, placed = places(spark, examples)
         RowStore.create(out, fields, total)
-        tasks, free = [], first_rows(total)
-        for path, found in zip(files, counts, strict=True):
-            tasks.append({"folder": str(out), "file": path, "fields": fields, "first": {n: free[n] for n in found}})
-            for number, rows in found.items():
-                free[number] += rows
+        tasks = [{"folder": str(out), "file": file, "fields": fields, "first": first} for file, first in placed]
         spark.sparkContext.parallelize(tasks, len(tasks)).foreach(fill)
 
     return cycle.make("rows", __name__, {"examples": examples.content}, fields, write)[0]
+
+
+def places(spark: SparkSession, examples: Dataset) -> tuple[dict[int, int], list[tuple[str, dict[int, int]]]]:
+    """Rows per period, and for every example file the first row of its rows of each period."""
+    files = examples.under(*(f"split={part}" for part in (*PARTS, "unused")))
+    counts = spark.sparkContext.parallelize(files, len(files)).map(count_by_period).collect()
+    total: Counter[int] = Counter()
+    for found in counts:
+        total.update(found)
+    placed, free = [], first_rows(total)
+    for path, found in zip(files, counts, strict=True):
+        placed.append((path, {number: free[number] for number in found}))
+        for number, rows in found.items():
+            free[number] += rows
+    return total, placed
 
 
 def first_rows(counts: dict[int, int]) -> dict[int, int]:

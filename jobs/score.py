@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from ffm_udf.calibration import Calibrator
+from ffm_udf import calibration
 from jobs import (
     block_scores,
     decision_log,
@@ -179,7 +179,7 @@ def _audit(
     limits: ScoreBands,
 ) -> list[score_audits.ScoreAudit]:
     files = score_audits.ScoredFiles(
-        scored.datasets["scores"].files, chosen.model_id, chosen.source, Calibrator(**chosen.calibrator)
+        scored.datasets["scores"].files, chosen.model_id, chosen.source, calibration.load(chosen.calibrator)
     )
     wanted = score_audits.expected(cycle, {name: dataset.files for name, dataset in lists.items()})
     return score_audits.audit(files, wanted, last.reference(cycle) if last else None, limits)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+from duckdb.func import PythonUDFType
 
-from ffm_udf.calibration import Calibrator
+from ffm_udf.calibration import AnyCalibrator, Calibrator
 from jobs import score_files, scored_slices
 from jobs.cycle import Cycle
 from jobs.score_bands import Band, ScoreBands
@@ -29,7 +31,7 @@ class ScoredFiles:
     scores: Sequence[str]
     model_id: str
     source: str  # model | prior
-    calibrator: Calibrator
+    calibrator: AnyCalibrator
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,7 @@ def _summarise(db: duckdb.DuckDBPyConnection, scored: ScoredFiles, expected: Exp
         from {scan(expected.entities)} as people
         left join per_match on people.match_id is not distinct from per_match.match_id
     """)
-    slope, intercept = scored.calibrator.slope, scored.calibrator.intercept
-    by_calibrator = f"(1 / (1 + exp(-({slope!r}::double * raw_score + ({intercept!r}::double)))))"
+    by_calibrator = _by_calibrator(db, scored.calibrator)
     own = "model_id = $model_id and source = $source"
     sql = f"""
         create temp table per_entity as
@@ -171,6 +172,19 @@ def _summarise(db: duckdb.DuckDBPyConnection, scored: ScoredFiles, expected: Exp
         group by entity_id, match_id
     """
     db.execute(sql, {"model_id": scored.model_id, "source": scored.source})
+
+
+def _by_calibrator(db: duckdb.DuckDBPyConnection, calibrator: AnyCalibrator) -> str:
+    """SQL of p from the column raw_score: a formula for slope and intercept, a function for the rest."""
+    if isinstance(calibrator, Calibrator):
+        slope, intercept = calibrator.slope, calibrator.intercept
+        return f"(1 / (1 + exp(-({slope!r}::double * raw_score + ({intercept!r}::double)))))"
+
+    def calibrated(raw_score: pa.ChunkedArray) -> pa.Array:
+        return pa.array(calibrator(raw_score.to_numpy()), pa.float64())
+
+    db.create_function("by_calibrator", calibrated, ["DOUBLE"], "DOUBLE", type=PythonUDFType.ARROW)
+    return "by_calibrator(raw_score::double)"
 
 
 def _complete(db: duckdb.DuckDBPyConnection, scored: ScoredFiles) -> list[ScoreAudit]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffm_udf import scoring
+import numpy as np
+
+from ffm_udf import calibration, scoring
 from ffm_udf.card import NAME
 from jobs import decision_log, models
 from jobs.calibrators import serving_calibrator
@@ -28,7 +30,7 @@ class Serving:
 
     model_id: str
     source: str
-    calibrator: dict[str, float]
+    calibrator: dict[str, Any]
     requested_model_id: str | None
     reason: str = ""
 
@@ -52,7 +54,7 @@ def champion_or_prior(cycle: Cycle) -> Serving:
 
 
 def checked(cycle: Cycle, model_id: str, champion: str | None) -> Serving:
-    """Model `model_id` with the calibrator it was published with.
+    """Model `model_id` with tonight's calibrator if it was judged tonight, else the one it was promoted with.
 
     Raises OSError, ValueError or LakeError if its files, vocabulary or fields do not fit this cycle.
     """
@@ -61,7 +63,25 @@ def checked(cycle: Cycle, model_id: str, champion: str | None) -> Serving:
     cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"])
     if card["lineage"]["features_sha"] != sha256_json(features(cycle.contract)):
         raise ValueError("the contract's fields are not those it was trained on")
-    return Serving(model_id, "model", card["calibrator"], champion)
+    return Serving(model_id, "model", _calibrator(cycle, card), champion)
+
+
+def _calibrator(cycle: Cycle, card: dict[str, Any]) -> dict[str, Any]:
+    """The calibrator for the cycle's scoring period: a champion that is held is calibrated anew every night, as every
+    period has the calibrator learned just before it. That is its rehearsal's, so it gets the same shift to the model's
+    own level as the one it was promoted with."""
+    judged = cycle.dataset("calibrators").table().to_pylist() if cycle.has("calibrators") else []
+    wanted = (card["task"]["candidate_id"], cycle.periods.day(cycle.periods.scoring))
+    found = [json.loads(row["calibrator"]) for row in judged if (row["model_id"], row["period"]) == wanted]
+    learned = card["task"]["calibrator"]
+    if not found or found[0] == learned:
+        return card["calibrator"]
+    shift = _level(card["calibrator"]) - _level(learned) if learned else 0.0
+    return calibration.as_dict(calibration.load(found[0]).shifted(shift))
+
+
+def _level(calibrator: dict[str, Any]) -> float:
+    return float(calibration.load(calibrator).logit(np.zeros(1))[0])
 
 
 def prior(cycle: Cycle, champion: str | None, reason: str) -> Serving:

@@ -8,19 +8,22 @@ score the same rows, so differences to lag 0 are paired by period.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StructField, StructType
 
+from ffm_udf import calibration, scoring
 from jobs import intervals, models
-from jobs.calibrators import calibrated
-from jobs.comparison import calibration_interval
+from jobs.comparison import calibration_interval, shown
 from jobs.cycle import Cycle
 from jobs.encode import base_rate, contents, encoded, events, keys, label, values
-from jobs.evaluate import with_logits
 from jobs.history import Events
 from jobs.lake import Dataset
 from jobs.policies import load_value
@@ -46,11 +49,9 @@ def run(cycle: Cycle, spark: SparkSession, value: Path, lags: int = LAGS) -> Dat
         if not reused:
             tables = events(cycle, spark)
             learned = cycle.dataset("calibrators").table().to_pylist()
-            logits = with_logits(
-                encoded(aged(cycle, tables, ages), cycle.dataset("vocabulary").table()),
-                [str(models.model_folder(cycle.warehouse, rehearsal).resolve())],
-            )
-            scored = calibrated(logits, learned, [candidate], cycle.periods.number)
+            mine = {cycle.periods.number(r["period"]): r["calibrator"] for r in learned if r["model_id"] == candidate}
+            rows = encoded(aged(cycle, tables, ages), cycle.dataset("vocabulary").table())
+            scored = with_p(rows, str(models.model_folder(cycle.warehouse, rehearsal).resolve()), mine)
             cycle.lake.write_fact("staleness_cost", key, costs(cycle, candidate, by_age(scored, budget), budget))
         cycle.remember({"staleness_cost": key})
         stage.made(cycle.dataset("staleness_cost"), reused)
@@ -59,7 +60,7 @@ def run(cycle: Cycle, spark: SparkSession, value: Path, lags: int = LAGS) -> Dat
 
 def shipping(cycle: Cycle) -> tuple[str, str]:
     """Ids of the verdict's candidate of the seed that ships, and of its rehearsal."""
-    verdict = next(row["model_id"] for row in cycle.dataset("k_comparison").table().to_pylist() if row["is_verdict"])
+    verdict = shown(cycle.dataset("k_comparison").table().to_pylist())["model_id"]
     rows = cycle.dataset("models").table().to_pylist()
     [rehearsal] = [row["model_id"] for row in rows if (row["role"], row["candidate_id"]) == ("rehearsal", verdict)]
     return verdict, rehearsal
@@ -90,13 +91,35 @@ def aged(cycle: Cycle, tables: Events, ages: list[int]) -> DataFrame:
     return values(rows, contract, cycle.periods, tables, base_rate(rates), keep)
 
 
+def with_p(rows: DataFrame, folder: str, calibrators: dict[int, str]) -> DataFrame:
+    """`rows` without their feature ids, with `p` of the model in `folder`: calibrated as JSON `calibrators` say for the
+    row's `period_no`, before the first of them as that one says."""
+    names = [name for name in rows.columns if name.startswith("f_")]
+    kept = [name for name in rows.columns if not name.startswith("f_")]
+    schema = StructType([*(rows.schema[name] for name in kept), StructField("p", DoubleType())])
+
+    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        known = {number: calibration.load(json.loads(text)) for number, text in calibrators.items()}
+        for batch in batches:
+            X = np.column_stack([batch.column(name).to_numpy() for name in names])
+            period, p = batch.column("period_no").to_numpy(), np.empty(len(X))
+            logits = scoring.opened(folder).score(X)[0]
+            for number in np.unique(period).tolist():
+                here = period == number
+                p[here] = known[max(number, min(known))](logits[here])
+            columns = [*(batch.column(name) for name in kept), pa.array(p)]
+            yield pa.RecordBatch.from_arrays(columns, names=[*kept, "p"])
+
+    return rows.mapInArrow(score, schema)
+
+
 def by_age(scored: DataFrame, budget: int) -> list[dict[str, Any]]:
-    """Sums per lag and served period, from rows with `p_0`. Captured are the conversions of the `budget` entities of a
+    """Sums per lag and served period, from rows with `p`. Captured are the conversions of the `budget` entities of a
     candidate and period with the highest p, ties broken as in jobs/value.py."""
-    p, y = F.col("p_0"), F.col("y")
+    p, y = F.col("p"), F.col("y")
     safe = F.greatest(F.least(p, F.lit(1 - 1e-12)), F.lit(1e-12))
     order = Window.partitionBy("lag", "served_no", "candidate_id").orderBy(
-        F.desc("p_0"), F.xxhash64("entity_id", "match_id", "exposure_time")
+        F.desc("p"), F.xxhash64("entity_id", "match_id", "exposure_time")
     )
     is_contacted = (F.row_number().over(order) <= budget).cast("int")
     sums = (

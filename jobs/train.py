@@ -90,7 +90,7 @@ def execute(
     return [found[task["model_id"]] for task in tasks]
 
 
-def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, float], stall_timeout: float) -> str:
+def refit(cycle: Cycle, spark: SparkSession, model_id: str, calibrator: dict[str, Any], stall_timeout: float) -> str:
     """Train the refit of candidate `model_id`, to be served with `calibrator`, and return its id."""
     with cycle.stage("refit") as stage:
         card = models.read_card(cycle.warehouse, model_id)
@@ -154,8 +154,8 @@ def model_row(card: dict[str, Any], shipping_seed: int) -> dict[str, Any]:
         "train_from": dt.date.fromisoformat(lineage["train_from"]),
         "train_through": dt.date.fromisoformat(lineage["train_through"]),
         "calibrator_id": calibrator_id(card["calibrator"]),
-        "calibrator_slope": card["calibrator"]["slope"],
-        "calibrator_intercept": card["calibrator"]["intercept"],
+        "calibrator_slope": card["calibrator"].get("slope"),
+        "calibrator_intercept": card["calibrator"].get("intercept"),
         "hyperparameters": json.dumps(shared, sort_keys=True),
         **card["cost"],
     }

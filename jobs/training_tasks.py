@@ -122,11 +122,12 @@ def repeated(
     card: dict[str, Any],
     role: str,
     through: int,
-    calibrator: dict[str, float] | None = None,
+    calibrator: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The task that trains a candidate again through period `through`, with the epochs or rounds it found on valid and
     the window, half-life and start that it had, whatever the contract says by now."""
     known, first = card["task"], min(row_arrays.opened(cycle).periods)
+    calib = spans(cycle)["calib"]
     rows = {"window": known["window"], "half_life": known["half_life"]}
     return task(
         cycle,
@@ -138,6 +139,7 @@ def repeated(
         strategy=card["strategy"],
         init=known["init"],
         calibrator=calibrator or card["calibrator"],
+        level=[through - (calib[1] - calib[0]), through],
         candidate_id=card["model_id"],
     )
 
@@ -151,7 +153,8 @@ def task(
     rows: dict[str, Any] | None = None,
     strategy: dict[str, Any] = SWEEP,
     init: dict[str, Any] | None = None,
-    calibrator: dict[str, float] | None = None,
+    calibrator: dict[str, Any] | None = None,
+    level: list[int] | None = None,
     candidate_id: str | None = None,
 ) -> dict[str, Any]:
     """A training task (ffm_udf/workers.py says what is in it); its id is known before it is trained. `rows`: window and
@@ -159,7 +162,7 @@ def task(
     arrays, vocabulary, links = cycle.dataset("rows"), cycle.dataset("vocabulary"), lineage_of(cycle, parts["train"])
     rows = rows or cycle.contract.training.model_dump(include={"window", "half_life"})
     identity: list[Any] = [arrays.content, vocabulary.content, parts, algorithm, role, hyperparameters, rows, strategy]
-    identity += [init and init["model_id"], calibrator, candidate_id, code_sha(CODE[strategy["way"]])]
+    identity += [init and init["model_id"], calibrator, level, candidate_id, code_sha(CODE[strategy["way"]])]
     identity += [links[name] for name in ("features_sha", "lock_sha")]
     given = [
         f"{letter}{hyperparameters[name]}" for letter, name in (("k", "k"), ("s", "seed")) if name in hyperparameters
@@ -182,6 +185,7 @@ def task(
         "ordered": ordered(cycle.contract, vocabulary) if algorithm == "lightgbm" else None,
         "strategy": strategy,
         "calibrator": calibrator,
+        "level": level,
         "lineage": links,
     }
 

@@ -66,12 +66,18 @@ def write_step(step: VectorStep) -> dict[str, int]:
 def make(
     cycle: Cycle, spark: SparkSession, serving: Serving, inputs: Dataset, stall_timeout: float = STALL
 ) -> Dataset | None:
-    """The vectors of `serving` over its score_inputs `inputs`; None for a model that is no FFM.
+    """The vectors of `serving` over its score_inputs `inputs`; None for a model that is no FFM, or whose calibrator is
+    not slope and intercept: whoever computes p from vectors knows no other formula.
 
     Raises JobError if a task fails or stands still.
     """
     card = models.read_card(cycle.warehouse, serving.model_id)
     if card["algorithm"] != "ffm":
+        return None
+    if (method := serving.calibrator.get("method", "platt")) != "platt":
+        cycle.progress.note(
+            f"no vectors: the calibrator of {serving.model_id} is {method}, they need slope and intercept"
+        )
         return None
     vocabulary = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"])
     contents = {"score_inputs": inputs.content, "vocabulary": vocabulary.content}

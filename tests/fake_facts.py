@@ -7,10 +7,12 @@ a nightly and of a sweep, is in tests/fake_training.py; what scoring writes, in 
 from __future__ import annotations
 
 import datetime as dt
-import math
 from pathlib import Path
 
+import fake_audits
+import fake_delay
 import fake_scores
+import fake_value
 import numpy as np
 import pyarrow.parquet as pq
 from fake_scores import DATA_THROUGH
@@ -41,36 +43,6 @@ def labels_and_rates() -> dict[str, Rows]:
         ],
         "rates": [{"usd_per_cpu_hour": 0.04, "usd_per_gib_hour": 0.005, "usd_per_gib_month": 0.02, "rates_sha": "ra"}],
     }
-
-
-def value(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
-    """Facts of `value`: three policies over the test periods, and the model against the other two."""
-    found = []
-    for policy, rate in (("model", 0.30), ("prior", 0.24), ("random", 0.08)):
-        for i in range(SPLITS["test"]):
-            conversions = 200 * rate * (1 + 0.05 * math.sin(i + len(policy)))
-            found.append(
-                {
-                    "policy": policy,
-                    "model_id": f"ffm-k{flavour.verdict_k}" if policy == "model" else "prior",
-                    "pairs": 600,
-                }
-                | {"period": _period(SPLITS["test"] - i), "contacted": 200, "conversions": conversions}
-                | {"sales_value": 3.0 * conversions, "margin_value": 0.75 * conversions, "contact_cost": 4.0}
-                | {"profit": 0.75 * conversions - 4.0}
-            )
-    comparisons = []
-    for baseline in ("prior", "random"):
-        for objective in ("conversions", "sales_value", "profit"):
-            mine, other = ([r[objective] for r in found if r["policy"] == who] for who in ("model", baseline))
-            delta = sum(mine) - sum(other)
-            half = 2.57 * math.sqrt(len(mine)) * float(np.std(np.subtract(mine, other), ddof=1))
-            comparisons.append(
-                {"policy": "model", "baseline": baseline, "objective": objective, "total": sum(mine)}
-                | {"baseline_total": sum(other), "delta": delta, "delta_lo": delta - half, "delta_hi": delta + half}
-                | {"n_periods": len(mine), "assumption": "Every purchase counts, whoever caused it."}
-            )
-    return {"value_periods": found, "value_comparison": comparisons}
 
 
 def night(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
@@ -104,11 +76,12 @@ def _decisions(k: int) -> dict[str, Rows]:
     decisions = [
         {"decision_id": "d-1", "seq": 1, "cycle_date": CYCLE - dt.timedelta(weeks=1), "verdict": "HOLD", "k": 2}
         | {"decided_at": STARTED - dt.timedelta(days=1), "reason": "soft rule ece", "candidate_model_id": "older"}
-        | {"champion_model_id": None, "entry_hash": "aa"}
+        | {"champion_model_id": None, "entry_hash": "aa", "decided_by": None, "next_action": "look"}
         | shared,
         {"decision_id": "d-2", "seq": 4, "cycle_date": CYCLE, "verdict": "GO", "k": k}
         | {"decided_at": STARTED, "reason": f"all 5 rules pass for k = {k}"}
         | {"candidate_model_id": f"ffm-k{k}", "champion_model_id": f"refit-ffm-k{k}", "entry_hash": "bb"}
+        | {"decided_by": "night", "next_action": "promote"}
         | shared,
     ]
     cost, lift = "fct_accuracy_cost_by_k", "fct_kpi_lift"
@@ -122,11 +95,13 @@ def _decisions(k: int) -> dict[str, Rows]:
     names = ("rule", "severity", "mart", "metric", "operator", "threshold", "value")
     found: Rows = [
         {"decision_id": "d-2", "seq": i, **dict(zip(names, rule, strict=True)), "outcome": "pass", "why": "It must."}
+        | {"note": None, "periods_needed": None, "days_needed": None}
         for i, rule in enumerate(rules, start=1)
     ]
     held = dict(zip(names, ("ece", "soft", cost, "ece", "<=", 0.1, None), strict=True))
-    found.append({"decision_id": "d-1", "seq": 1, **held, "outcome": "missing", "why": "It must."})
-    return {"decisions": decisions, "decision_rules": found}
+    wait = {"note": None, "periods_needed": None, "days_needed": None}
+    found.append({"decision_id": "d-1", "seq": 1, **held, "outcome": "missing", "why": "It must."} | wait)
+    return {"decisions": decisions, "decision_rules": found, "approvals": []}
 
 
 def _run(k: int) -> dict[str, Rows]:
@@ -154,7 +129,10 @@ def _run(k: int) -> dict[str, Rows]:
 def evidence(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
     """Facts that exist before the decision."""
     measured = staleness(f"ffm-k{flavour.verdict_k}") if flavour.has_staleness else []
-    return labels_and_rates() | evaluation(flavour) | value(flavour) | {"staleness_cost": measured}
+    rates = labels_and_rates()
+    delayed = {"delayed_feedback": fake_delay.delayed_feedback() if flavour.has_staleness else []}
+    late = delayed | fake_delay.label_delay(rates["label_rates"]) | fake_audits.audits(flavour)
+    return rates | evaluation(flavour) | fake_value.value_facts(flavour) | {"staleness_cost": measured} | late
 
 
 def staleness(model_id: str) -> Rows:

@@ -12,7 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import fake_calibration
 import numpy as np
+from scipy import stats
 
 Rows = list[dict[str, Any]]
 
@@ -91,7 +93,7 @@ def period(weeks_before_cycle: int) -> dt.date:
 def evaluation(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
     """Facts of `train` and `evaluate`: all that the evidence marts need, but for value."""
     names = ("models", "training_cost", "training_curve", "period_metrics", "model_metrics", "slice_metrics")
-    found: dict[str, Rows] = {name: [] for name in (*names, "calibration_bins", "scoring_cost")}
+    found: dict[str, Rows] = {name: [] for name in (*names, "scoring_cost")}
     for model in flavour.models():
         rows = scored_rows(model)
         _add_training(found, model, flavour, "candidate")
@@ -99,14 +101,19 @@ def evaluation(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
         _add_metrics(found, model, rows)
         if model.seed == 1:
             found["slice_metrics"] += _slices(model, rows)
-            found["calibration_bins"] += _bins(model, rows)
+            test, is_verdict = rows["split"] == "test", model.id == f"ffm-k{flavour.verdict_k}"
+            about = fake_calibration.facts_of(model.id, rows["y"][test], rows["p"][test], SPLITS["test"], is_verdict)
+            for name, listed in about.items():
+                found.setdefault(name, []).extend(listed)
             found["scoring_cost"] += _scoring_cost(model)
     verdict = next(m for m in flavour.models() if m.id == f"ffm-k{flavour.verdict_k}")
     _add_training(found, verdict, flavour, "refit")
     losses = losses_on_test(found["period_metrics"])
     found["k_comparison"] = _comparison(flavour, losses)
     found["baseline_comparison"] = _baseline_comparison(flavour, found["model_metrics"], losses)
+    found["incumbent_comparison"] = _against_prior(flavour, losses)
     found["lever_gain"] = _levers() if flavour.has_levers else []
+    found["slice_discovery"] = _discovered(flavour) if flavour.has_levers else []
     found["test_openings"] = _openings(flavour)
     return found
 
@@ -152,7 +159,11 @@ def _add_metrics(found: dict[str, Rows], model: Model, rows: dict[str, np.ndarra
             where = rows["weeks"] == week
             sums = _sums(rows, where) | {"sum_squared_error": _squared_error(rows, where), "auc": auc}
             per_period.append(sums)
-            found["period_metrics"].append({"model_id": model.id, "split": split, "period": period(week), **sums})
+            ranking = {"pr_auc": auc / 4, "top_n": 20, "sum_ndcg": 6.0 + auc, "sum_map": 2.0 + auc, "ranked_groups": 12}
+            ranking |= {"captured": int(auc * sums["conversions"]), "rankable": sums["conversions"]}
+            found["period_metrics"].append(
+                {"model_id": model.id, "split": split, "period": period(week), **sums, **ranking}
+            )
         losses = np.array([row["sum_logloss"] / row["n"] for row in per_period])
         ratios = np.array([row["sum_p"] / row["conversions"] for row in per_period])
         total = _sums(rows, within) | {"sum_squared_error": _squared_error(rows, within), "auc": auc}
@@ -180,22 +191,30 @@ def _slices(model: Model, rows: dict[str, np.ndarray]) -> Rows:
             found.append(
                 {"model_id": model.id, "slice_type": slice_type, "slice_value": value, **sums, "min_n": MIN_N}
                 | {"calibration_ratio_lo": ratio - half, "calibration_ratio_hi": ratio + half}
+                | {"n_periods": SPLITS["test"], "p_value": math.erfc(abs(ratio - 1) / (half / 2) / math.sqrt(2))}
+                | {"p_adjusted": None}
             )
+    judged = [row for row in found if row["n"] >= MIN_N]
+    for row, adjusted in zip(judged, stats.false_discovery_control([r["p_value"] for r in judged]), strict=True):
+        row["p_adjusted"] = float(adjusted)
     return found
 
 
-def _bins(model: Model, rows: dict[str, np.ndarray]) -> Rows:
-    edges = np.quantile(rows["p"][rows["split"] == "calib"], np.linspace(0, 1, 11))
-    place = np.clip(np.searchsorted(edges, rows["p"], side="right") - 1, 0, 9)
-    found = []
-    for number in range(10):
-        sums = _sums(rows, (rows["split"] == "test") & (place == number))
-        del sums["sum_logloss"]
-        found.append(
-            {"model_id": model.id, "bin": number + 1, "p_lo": float(edges[number]), "p_hi": float(edges[number + 1])}
-            | sums
-        )
-    return found
+def _discovered(flavour: Flavour) -> Rows:
+    """Two pairs of slices that one half of the test periods found; the other confirms the first of them."""
+    halves = {"search_n": 900, "search_conversions": 60, "search_sum_p": 90.0, "search_p_adjusted": 0.01}
+    halves |= {"confirm_n": 900, "confirm_conversions": 60, "n_searched": 6}
+    return [
+        {
+            "model_id": f"ffm-k{flavour.verdict_k}",
+            "slice_a": f"department = {name}",
+            "slice_b": "new_manufacturer = yes",
+        }
+        | {"confirm_sum_p": 84.0 if is_confirmed else 61.0, "confirm_p_adjusted": 0.02 if is_confirmed else 0.9}
+        | {"is_confirmed": is_confirmed}
+        | halves
+        for name, is_confirmed in (("grocery", True), ("produce", False))
+    ]
 
 
 # ---- training ----
@@ -320,7 +339,9 @@ def _comparison(flavour: Flavour, losses: dict[str, np.ndarray]) -> Rows:
             | {"logloss": float(by_k[k].mean()), "delta_logloss": delta, "se_seed": se_seed, "se_period": se_period}
             | {"delta_lo": delta - 2 * error, "delta_hi": delta + 2 * error}
             | {"delta_lo_simultaneous": delta - 2.6 * error, "delta_hi_simultaneous": delta + 2.6 * error}
+            | {"delta_lo_entity": delta - 1.5 * error, "delta_hi_entity": delta + 1.5 * error}
             | {"margin": margin, "is_non_inferior": delta + 2.6 * error <= margin, "verdict_from": None}
+            | {"infeasible_reason": None}
             | {"is_provisional": seeds < 5, "n_seeds": seeds, "n_periods": gaps.shape[1]}
         )
     smallest = min(row["k"] for row in found if row["is_non_inferior"])
@@ -341,6 +362,19 @@ def _baseline_comparison(flavour: Flavour, model_metrics: Rows, losses: dict[str
             | {"delta_relative_lo": lo / logloss, "delta_relative_hi": hi / logloss}
         )
     return found
+
+
+def _against_prior(flavour: Flavour, losses: dict[str, np.ndarray]) -> Rows:
+    """The row of fact `incumbent_comparison` of a first night: nothing serves yet but the prior."""
+    gaps, prior = losses[f"ffm-k{flavour.verdict_k}"] - losses["prior"], float(losses["prior"].mean())
+    lo, hi = _around(float(gaps.mean()), gaps)
+    return [
+        {"challenger_model_id": f"ffm-k{flavour.verdict_k}", "challenger_k": flavour.verdict_k, "margin": 0.001 * prior}
+        | {"incumbent_model_id": "prior", "incumbent_algorithm": "prior", "incumbent_k": 0, "incumbent_source": "prior"}
+        | {"challenger_logloss": prior + float(gaps.mean()), "incumbent_logloss": prior, "n": 3_600}
+        | {"delta_logloss": float(gaps.mean()), "delta_lo": lo, "delta_hi": hi, "delta_se": (hi - lo) / 2 / 2.57}
+        | {"delta_lo_entity": 1.1 * lo, "delta_hi_entity": 0.9 * hi, "n_periods": len(gaps)}
+    ]
 
 
 def _levers() -> Rows:

@@ -59,6 +59,7 @@ def training_task(folder: Path, algorithm: str = "ffm", **changes: Any) -> dict[
         "ordered": None,
         "strategy": {"way": "sweep", "partitions": 1, "syncs": 1},
         "calibrator": None,
+        "level": None,
         "lineage": {},
     }
     return task | changes

@@ -14,7 +14,15 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 # Thresholds that a few hundred households can meet; what is tested is the machinery, not the quality of the model.
 GATE = {
     "margin_relative_logloss": 0.001,
-    "verdict": {"mart": "fct_accuracy_cost_by_k", "where": "is_verdict", "k": "k", "model_id": "model_id"},
+    "margin_relative_cost": 0.1,
+    "verdict": {
+        "mart": "fct_accuracy_cost_by_k",
+        "where": "is_verdict",
+        "among": "not is_baseline",
+        "k": "k",
+        "model_id": "model_id",
+    },
+    "approvers": ["ann"],
     "rules": [
         {
             "name": "enough_test_periods",
@@ -74,7 +82,7 @@ def write_contract(folder: Path, tables: Path) -> Path:
         "min_count": 5,
         "slice_min_n": 200,
         "training": {"eta": 0.1, "l2": 2e-5, "epochs": 3, "patience": 1},
-        "grid": {"nightly": {"k": [1, 2]}, "sweep": sweep},
+        "grid": {"nightly": {"k": [1, 2], "baselines": ["lr"]}, "sweep": sweep},
     }
     path = folder / "small.yml"
     path.write_text(yaml.safe_dump(contract))

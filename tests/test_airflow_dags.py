@@ -136,7 +136,7 @@ def chained(steps: list[str]) -> list[list[Any]]:
 
 def test_training_and_scoring_are_dags_of_their_own(seen):
     assert seen["errors"] == {}
-    assert set(seen["dags"]) == {"fieldmart_train", "fieldmart_sweep", "fieldmart_score"}
+    assert set(seen["dags"]) == {"fieldmart_train", "fieldmart_sweep", "fieldmart_score", "fieldmart_approve"}
     ends = [["start_score", 2, ["decide"]], ["trained", 2, ["decide"]]]
     for name in ("fieldmart_train", "fieldmart_sweep"):
         assert seen["dags"][name]["tasks"] == chained(TRAINING) + ends
@@ -151,6 +151,7 @@ def test_every_day_has_one_training_and_a_time_for_scores(seen):
         "fieldmart_train": "0 2 * * 1-6",
         "fieldmart_sweep": "0 2 * * 0",
         "fieldmart_score": "0 6 * * *",
+        "fieldmart_approve": None,
     }
 
 
@@ -204,3 +205,19 @@ def test_scores_that_failed_are_not_published(night: Night):
     assert [call.split()[0] for call in night.calls()] == ["ingest", "score"]
     assert (found["states"]["score"], found["states"]["publish"]) == ("failed", "upstream_failed")
     assert (found["states"][LAST], found["state"]) == ("upstream_failed", "failed")
+
+
+def test_an_approval_hands_on_what_was_said_word_by_word_and_starts_scoring(night: Night):
+    """Quotes and dollars of the reason stay text: the shell never sees them as its own."""
+    why = 'a "week\'s" trial; $HOME `id`'
+    conf = {"date": "2017-12-18", "by": "ann", "why": why, "today": "2026-11-20"}
+    found = night.run("fieldmart_approve", conf)
+    assert night.calls() == [f"approve --by ann --why {why} --date 2017-12-18 --warehouse /data/warehouse, 2026-11-20"]
+    assert found["state"] == "success"
+    [(started, handed_on)] = found["started"]
+    assert (started, handed_on["date"]) == ("fieldmart_score", "2017-12-18")
+
+
+def test_what_cannot_be_approved_starts_no_scoring(night: Night):
+    found = night.run("fieldmart_approve", {"by": "eve", "why": "no", "today": "2026-11-20"}, fails="approve")
+    assert (found["state"], found["started"]) == ("failed", [])

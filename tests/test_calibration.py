@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
+from ffm_udf import calibration
 from ffm_udf.calibration import Calibrator, fit
 
 
@@ -136,3 +137,27 @@ def test_inverse_takes_log_odds_back_to_logits():
     calibrator = Calibrator(0.8, 0.3)
     z = np.linspace(-5, 5, 11)
     np.testing.assert_allclose(calibrator.inverse(calibrator.logit(z)), z, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Calibrator(0.8, 0.3),
+        calibration.Beta(1.2, 0.7, -0.4),
+        calibration.Table("isotonic", (-4.0, -2.0, 0.0), (-5.0, -2.5, -1.0)),
+    ],
+)
+def test_a_levelled_calibrator_expects_as_many_conversions_as_there_were(found) -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(-2, 1, 5000)
+    y = rng.random(5000) < 1 / (1 + np.exp(-(logits + 0.5)))
+    level = calibration.levelled(found, logits, y)
+    assert level(logits).sum() == pytest.approx(y.sum(), rel=1e-6)
+    gaps = level.logit(logits) - found.logit(logits)
+    np.testing.assert_allclose(gaps, gaps[0], atol=1e-9)  # the shape stays
+
+
+def test_rows_of_one_class_level_nothing() -> None:
+    known = Calibrator(0.8, 0.3)
+    assert calibration.levelled(known, np.zeros(5), np.zeros(5)) == known
+    assert calibration.levelled(known, np.zeros(0), np.zeros(0)) == known

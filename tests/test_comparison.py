@@ -11,7 +11,15 @@ import pytest
 from scipy import stats
 
 from jobs import facts
-from jobs.comparison import Decided, calibration_interval, compare_baselines, compare_k, with_intervals
+from jobs.comparison import (
+    Decided,
+    calibration_interval,
+    compare_baselines,
+    compare_incumbent,
+    compare_k,
+    shown,
+    with_intervals,
+)
 
 WEEK = dt.timedelta(days=7)
 N = 1000
@@ -170,7 +178,8 @@ def test_a_verdict_on_few_seeds_says_that_it_is_provisional(seeds: int, provisio
 def test_rows_are_those_of_the_facts() -> None:
     cards = [card(1), card(2)]
     rows = [row for of in cards for row in sums(of, shifted(0))]
-    assert facts.table("k_comparison", compare_k(rows, cards, 0.002, 1)).num_rows == 2
+    by_entity = {"delta_lo_entity": -0.1, "delta_hi_entity": 0.1}  # jobs/evaluate.py adds them: they need the rows
+    assert facts.table("k_comparison", [row | by_entity for row in compare_k(rows, cards, 0.002, 1)]).num_rows == 2
     metrics = with_intervals(rows, {(of["model_id"], "test"): (0.7, 0.1) for of in cards})
     assert facts.table("model_metrics", metrics).num_rows == 2
 
@@ -260,3 +269,47 @@ def test_baselines_are_compared_paired_and_each_at_its_best_on_valid() -> None:
     assert (found["lr"]["delta_lo"], found["lr"]["delta_hi"]) == pytest.approx(expected)
     assert found["lr"]["delta_relative"] == pytest.approx(gaps.mean() / np.mean(shifted(0.01, 0.002)))
     assert facts.table("baseline_comparison", list(found.values())).num_rows == 2
+
+
+def test_an_infeasible_k_is_shown_and_neither_chosen_nor_the_measure_of_others() -> None:
+    """k = 8 is the best by far; without it k = 1 is within the margin of k = 4."""
+    losses = {1: shifted(0.0002), 4: shifted(0), 8: shifted(-0.05)}
+    cards = [card(k) for k in losses]
+    rows = [row for of, loss in zip(cards, losses.values(), strict=True) for row in sums(of, loss)]
+    found = compare_k(rows, cards, 0.002, 1, infeasible={8: "size_budget: 80, must be <= 64"})
+    assert [row["k"] for row in found] == [1, 4, 8]
+    assert {row["best_k"] for row in found} == {4}
+    assert verdict(found) == 1
+    assert [row["infeasible_reason"] for row in found] == [None, None, "size_budget: 80, must be <= 64"]
+    assert verdict(compare_k(rows, cards, 0.002, 1)) == 8
+
+
+def test_without_a_feasible_k_there_is_no_verdict() -> None:
+    cards = [card(1), card(2)]
+    rows = [row for of in cards for row in sums(of, shifted(0.01 * of["task"]["hyperparameters"]["k"]))]
+    found = compare_k(rows, cards, 0.002, 1, infeasible={1: "size", 2: "size"})
+    assert not any(row["is_verdict"] for row in found)
+    assert shown(found)["k"] == 1  # what the night's other evidence is about: the best of them
+
+
+def test_a_sweep_does_not_choose_a_k_that_breaks_a_limit_by_now() -> None:
+    cards = [card(1), card(2)]
+    rows = [row for of in cards for row in sums(of, shifted(0))]
+    decided = Decided(2, dt.date(2017, 12, 18))
+    assert verdict(compare_k(rows, cards, 0.002, 1, decided)) == 2
+    assert verdict(compare_k(rows, cards, 0.002, 1, decided, {2: "size"})) == 1
+
+
+def test_challenger_and_incumbent_are_paired_by_period() -> None:
+    """Differences -.002 +- .0005 by week: the paired t interval of nine weeks, not that of either model."""
+    ours, theirs = card(4), card(1)
+    rows = sums(ours, shifted(-0.002, 0.0005)) + sums(theirs, BASE)
+    found = compare_incumbent(rows, ours["model_id"], theirs["model_id"], 0.001)
+    gaps = np.array(shifted(-0.002, 0.0005)) - np.array(BASE)
+    lo, hi = stats.t.interval(0.95, df=8, loc=gaps.mean(), scale=stats.sem(gaps))
+    assert (found["delta_logloss"], found["delta_lo"], found["delta_hi"]) == pytest.approx((gaps.mean(), lo, hi))
+    assert found["delta_se"] == pytest.approx(stats.sem(gaps))
+    assert found["margin"] == pytest.approx(0.001 * np.mean(BASE))
+    swapped = compare_incumbent(rows, theirs["model_id"], ours["model_id"], 0.001)
+    assert (swapped["delta_lo"], swapped["delta_hi"]) == pytest.approx((-hi, -lo))
+    assert (found["n"], found["n_periods"]) == (9 * N, 9)

@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "slice of nothing": ("slices.0.column", None, r"slice department: exactly one of column and known must be given"),
     "slice of two": ("slices.0.known", "family", r"slice department: exactly one of column and known must be given"),
     "slice name": ("slices.0.name", "Department!", r"slices\.0\.name: String should match pattern"),
-    "unknown slice field": ("slices.5.known", "colour", r"prior and slices may only name fields, got 'colour'"),
+    "unknown slice field": ("slices.6.known", "colour", r"prior and slices may only name fields, got 'colour'"),
     "prior level": ("prior.candidate_levels", ["brand"], r"prior and slices may only name fields, got 'brand'"),
     "no prior level": ("prior.candidate_levels", [], r"prior\.candidate_levels: Tuple should have at least 1 item"),
     "prior entity": ("prior.entity", "person", r"prior and slices may only name fields, got 'person'"),
@@ -195,7 +195,7 @@ def test_refused(tmp_path: Path, place: str, value: Any, message: str) -> None:
 
 def test_a_table_of_sets_has_ids_of_one_kind(tmp_path: Path) -> None:
     again = yaml.safe_load(PROMO.read_text())["fields"][20] | {"name": "again", "columns": ["household_id", "store_id"]}
-    path = edited(tmp_path, ("fields.0", again), ("prior.entity", "store"), ("slices.5.known", "store"))
+    path = edited(tmp_path, ("fields.0", again), ("prior.entity", "store"), ("slices.6.known", "store"))
     message = "field bought_household_offer: members offer_products has the sets of store_id, got offer_id"
     with pytest.raises(ContractError, match=message):
         load(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fake_facts
 import fake_release
+import fake_value
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
@@ -116,6 +117,9 @@ def test_no_release_gives_a_sentence_that_says_what_to_run(
         ("training", "fct_training_curve"),
         ("training", "fct_training_cost"),
         ("calibration", "fct_calibration_by_slice"),
+        ("calibration", "fct_reliability_curve"),
+        ("calibration", "fct_calibration_error"),
+        ("calibration", "fct_calibrator_comparison"),
         ("drift", "fct_drift_by_field"),
         ("kpi_lift", "fct_kpi_lift"),
     ],
@@ -259,7 +263,7 @@ def test_sentence_on_openings_counts_them(mart: str, swept: str) -> None:
 def test_sentence_on_calibration_counts_the_slices_off(mart: str) -> None:
     slices = [row for row in evaluation()["slice_metrics"] if row["model_id"] == CHOSEN]
     judged = [row for row in slices if row["n"] >= row["min_n"]]
-    off = [row for row in judged if row["calibration_ratio_lo"] > 1 or row["calibration_ratio_hi"] < 1]
+    off = [row for row in judged if row["p_adjusted"] <= 0.05]
     assert 0 < len(off) < len(judged) < len(slices)
     assert f"{len(off)} of {len(judged)} slices with enough rows are off" in sentence(mart, "calibration")
 
@@ -272,8 +276,10 @@ def test_sentence_on_drift_names_the_field_that_was_pushed(mart: str) -> None:
 
 
 def test_sentence_on_value_has_the_deltas_of_profit(mart: str) -> None:
-    rows = [row for row in fake_facts.value()["value_comparison"] if row["objective"] == "profit"]
+    rows = [row for row in fake_value.value_facts(NIGHTLY)["value_comparison"] if row["objective"] == "profit"]
     for row in rows:
+        if row["policy"] != "model" or row["baseline"] == "perfect":
+            continue
         assert f"{row['delta']:+,.0f} USD of profit against {row['baseline']}" in sentence(mart, "kpi_lift")
 
 
@@ -420,7 +426,7 @@ def test_every_figure_titles_its_axes(mart: str, swept: str) -> None:
 
     drawn: list[go.Figure] = [
         figures.accuracy_cost_by_k(queries.accuracy_cost_by_k(mart), queries.seed_metrics(mart)),
-        figures.reliability(queries.reliability(mart, CHOSEN)),
+        figures.reliability_curve(queries.reliability_curve(mart, CHOSEN)),
         figures.score_drift(queries.score_drift(mart)),
         figures.label_maturity(queries.label_maturity(mart)),
         figures.value_by_period(queries.value_by_period(mart)),
@@ -432,6 +438,7 @@ def test_every_figure_titles_its_axes(mart: str, swept: str) -> None:
     named = [figures.baselines(queries.baselines(swept)), figures.lever_gain(queries.lever_gain(swept))]
     named += [figures.score_audits(queries.score_audits(mart)), figures.score_stages(queries.score_stages(mart))]
     named += [figures.entity_scores(queries.entity_scores(mart, "h00"))]
+    named += [figures.slice_shrinkage(queries.slice_shrinkage(mart))]
     for figure in named:
         assert all(axis.title.text for axis in figure.select_xaxes())
     assert all(axis.title.text for axis in figures.training_curve(queries.training_curve(mart)).select_xaxes())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,7 @@ def test_a_write_that_fails_halfway_leaves_the_chain(three: Path, monkeypatch: p
 
 APPEND_MANY = """
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from jobs import decision_log
 for number in range(25):
@@ -167,7 +170,7 @@ def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict) ->
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    known = "decision, publish, rollback, opening, sweep"
+    known = "decision, publish, rollback, opening, sweep, approval, waiver"
     with pytest.raises(ValueError, match=f"kind must be one of {known}, got 'guess'"):
         decision_log.append(tmp_path, "guess", {})  # ty: ignore[invalid-argument-type]
 
@@ -248,6 +251,7 @@ def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tm
     assert [row["seq"] for row in decisions] == [1, 3, 5]
     assert decisions[1]["decision_id"] == go.entry_hash[:12]
     assert decisions[1]["decided_at"] == dt.datetime(2017, 12, 18, 4, 30)
+    assert decisions[1]["decided_by"] == getpass.getuser()
 
     table = facts.table("decision_rules", rules)
     assert table.num_rows == 6
@@ -263,6 +267,9 @@ def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tm
         "value": None,
         "outcome": "missing",
         "why": "fits",
+        "note": None,
+        "periods_needed": None,
+        "days_needed": None,
     }
     of_that_night = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo", as_of=NIGHT)[0]
     assert [row["seq"] for row in of_that_night] == [1, 3]
@@ -313,3 +320,32 @@ def test_the_last_sweep_on_the_same_terms_counts(tmp_path: Path) -> None:
 
     assert [k(NIGHT), k(dt.date(2017, 12, 5)), k(dt.date(2017, 12, 3))] == [4, 2, None]
     assert [k(NIGHT, "other fields"), k(NIGHT, "third"), k(NIGHT, contract="shop")] == [1, None, None]
+
+
+def test_entries_from_before_people_and_notes_were_logged_still_make_facts(tmp_path: Path) -> None:
+    old = asdict(evaluation())
+    del old["next_action"]
+    old["rules"] = [
+        {k: v for k, v in rule.items() if k not in ("note", "periods_needed", "days_needed")} for rule in old["rules"]
+    ]
+    said = {"contract": "promo", "cycle_date": NIGHT.isoformat(), "promotes": "k1", **old}
+    entry = decision_log.append(tmp_path, "decision", said, AT)
+    del entry.payload["by"]
+    [decision], rules = decision_log.to_facts([entry])
+    assert (decision["decided_by"], decision["next_action"]) == (None, None)
+    assert facts.table("decision_rules", rules).column("note").to_pylist() == [None, None]
+
+
+def test_the_incumbent_is_the_champion_of_the_cycles_before(tmp_path: Path) -> None:
+    go = decide(tmp_path, model_id="m1")
+    assert decision_log.incumbent(tmp_path, "promo", NIGHT) is None
+    found = decision_log.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=1))
+    assert found == decision_log.Champion("m1", "m1", 1, NIGHT, go.decision_id)
+
+
+def test_a_rule_that_was_waived_since_makes_another_decision(tmp_path: Path) -> None:
+    """Two soft rules fail and one of them is waived: HOLD again, but for another reason."""
+    held = evaluation("HOLD")
+    first = decision_log.append_decision(tmp_path, "promo", NIGHT, held)
+    second = decision_log.append_decision(tmp_path, "promo", NIGHT, replace(held, reason="the other rule"))
+    assert (first.seq, second.seq) == (1, 2)

@@ -36,7 +36,7 @@ def test_null_is_allowed_where_a_value_is_missing() -> None:
 
 
 def test_an_unknown_fact() -> None:
-    with pytest.raises(ValueError, match=r"fact must be one of \['baseline_comparison', .* got 'clicks'"):
+    with pytest.raises(ValueError, match=r"fact must be one of \['approvals', .* got 'clicks'"):
         facts.table("clicks", [])
 
 

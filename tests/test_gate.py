@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
+import re
 from pathlib import Path
 from typing import Any
 
 import contract_marts
 import duckdb
+import fake_facts
+import fake_release
 import pytest
 import yaml
+from scipy import stats
 
 from jobs import gate as gates
+from jobs import pricing, promotion
 from jobs.mart_checks import MartError
-from jobs.policies import PolicyError
+from jobs.policies import PolicyError, Rates
+from jobs.power import periods_needed
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -40,7 +48,8 @@ def small_gate(**changes: Any) -> dict[str, Any]:
         for name, (severity, metric, operator, threshold, on_missing) in RULES.items()
     ]
     verdict = {"mart": "fct_k", "where": "is_verdict", "k": "k", "model_id": "model_id"}
-    return {"margin_relative_logloss": 0.001, "verdict": verdict, "rules": rules} | changes
+    margins = {"margin_relative_logloss": 0.001, "margin_relative_cost": 0.1}
+    return {**margins, "verdict": verdict, "rules": rules} | changes
 
 
 def mart(path: Path, auc: str = "0.9", artifact_mib: str = "3.5", profit_lo: str = "12.0", k: int = 2) -> Path:
@@ -286,6 +295,8 @@ CHOSEN = {
     "algorithm": "ffm",
     "k": 1,
     "is_verdict": True,
+    "is_baseline": False,
+    "is_provisional": False,
     "n_periods": 9,
     "conversions": 10383,
     "logloss": 0.0596,
@@ -298,10 +309,39 @@ CHOSEN = {
     "artifact_mib": 3.0,
 }
 PRIOR = {"model_id": "prior", "algorithm": "prior", "k": 0, "is_verdict": False, "logloss": 0.0680}
+OTHER_K = {"model_id": "k2", "algorithm": "ffm", "k": 2, "is_baseline": False, "artifact_mib": 6.0}
+SIMPLE = {"algorithm": "lr", "delta_relative": -0.015, "delta_relative_hi": -0.0105, "n_periods": 9}
+# Superiority is needed and shown.
+AGAINST_CHAMPION = {
+    "challenger_model_id": "k1",
+    "challenger_k": 1,
+    "incumbent_k": 1,
+    "incumbent_source": "champion",
+    "delta_logloss": -0.002,
+    "delta_lo": -0.003,
+    "delta_hi": -0.001,
+    "margin": 0.00006,
+    "allowed_delta": 0.0,
+    "is_cheaper": False,
+    "is_earned": True,
+    "n_periods": 9,
+}
 
 
-def real_world(path: Path, lost_periods: int = 0, slices_off: int = 0, profit_lo: float = 40.0, **chosen: Any) -> Path:
-    """The project's own marts filled like a good night, with `chosen` changed in the verdict's row."""
+def real_world(
+    path: Path,
+    lost_periods: int = 0,
+    slices_off: int = 0,
+    profit: tuple[float, float, float] = (40.0, 150.0, 260.0),
+    simple: dict[str, Any] | None = None,
+    incumbent: dict[str, Any] | None = None,
+    all_k: dict[str, Any] | None = None,
+    leaks: bool = False,
+    group_ratio: float = 1.0,
+    **chosen: Any,
+) -> Path:
+    """The project's own marts filled like a good night, with `chosen` changed in the verdict's row, `all_k` in that of
+    every k, `simple` and `incumbent` in those comparisons; `profit`: delta against the prior with its interval."""
     periods = [
         {"model_id": model_id, "split": split, "period": f"2017-10-{day:02d}", "logloss": logloss}
         for day in range(1, 10)
@@ -324,15 +364,25 @@ def real_world(path: Path, lost_periods: int = 0, slices_off: int = 0, profit_lo
         for model_id in ("k1", "k2")
     ]
     lift = [
-        {"policy": "model", "baseline": baseline, "objective": objective, "delta_lo": delta_lo}
-        for baseline, objective, delta_lo in [
-            ("prior", "profit", profit_lo),
-            ("random", "profit", -1.0),
-            ("prior", "conversions", -1.0),
+        {"policy": "model", "baseline": baseline, "objective": objective, "n_periods": 9}
+        | dict(zip(("delta_lo", "delta", "delta_hi"), ends, strict=True))
+        for baseline, objective, ends in [
+            ("prior", "profit", profit),
+            ("random", "profit", (-1.0, 0.0, 1.0)),
+            ("prior", "conversions", (-1.0, 0.0, 1.0)),
         ]
     ]
+    weeks = [
+        {"policy": policy, "period": f"2017-10-{day:02d}"} for day in range(1, 30, 7) for policy in ("model", "prior")
+    ]
+    by_k = [CHOSEN | chosen | (all_k or {}), OTHER_K | (all_k or {})]
     rows = {
-        "fct_accuracy_cost_by_k": [CHOSEN | chosen, PRIOR, PRIOR | {"model_id": "k2", "algorithm": "ffm", "auc": 0.5}],
+        "fct_accuracy_cost_by_k": [*by_k, PRIOR | {"is_baseline": True}],
+        "fct_baselines": [SIMPLE | (simple or {}), {"algorithm": "prior", "delta_relative_hi": -0.1}],
+        "fct_incumbent_comparison": [AGAINST_CHAMPION | (incumbent or {})],
+        "fct_value_by_period": weeks,
+        "fct_leakage": [{"audit": "shuffled_labels", "passed": not leaks}, {"audit": "keys", "passed": None}],
+        "fct_fairness": [{"attribute": "age", "calibration_ratio": group_ratio, "is_off_band": group_ratio != 1.0}],
         "fct_period_metrics": periods,
         "fct_calibration_by_slice": slices,
         "fct_kpi_lift": lift,
@@ -354,16 +404,20 @@ def test_the_committed_gate_fits_the_marts_and_holds_without_evidence(tmp_path: 
     assert found.verdict == "HOLD"
     outcomes = {rule.rule: rule.outcome for rule in found.rules}
     assert outcomes.pop("gate_registered_before_evaluation") == "pass"
+    assert outcomes.pop("groups_off_calibration") == "pass"  # a contract need not declare groups of people
     assert set(outcomes.values()) == {"missing"}
 
 
 def test_the_committed_gate_lets_a_night_like_the_reference_pass(tmp_path: Path) -> None:
     found = committed(real_world(tmp_path / "mart.duckdb"))
-    assert (found.verdict, found.reason, found.k, found.model_id) == ("GO", "all 15 rules pass for k = 1", 1, "k1")
+    assert (found.verdict, found.reason, found.k, found.model_id) == ("GO", "all 24 rules pass for k = 1", 1, "k1")
     values = {rule.rule: rule.value for rule in found.rules}
     assert values["beats_prior_on_test"] == pytest.approx(0.0596 / 0.0680 - 1)
     assert values["beats_prior_in_most_periods"] == 1.0
     assert values["slices_off_calibration"] == 0.0
+    assert values["some_k_is_feasible"] == 2
+    # 260 USD in 9 periods of 7 days, a month of 30.4
+    assert values["material_in_money"] == pytest.approx(260 / 9 * 30.4 / 7)
 
 
 # change -> verdict and the rules that decided it
@@ -387,7 +441,33 @@ NIGHTS = [
         ["train_memory_budget", "score_memory_budget"],
     ),
     ({"artifact_mib": 65.0}, "NO-GO", ["size_budget"]),
-    ({"profit_lo": -0.01}, "HOLD", ["profit_above_prior"]),
+    ({"profit": (-0.01, 100.0, 210.0)}, "HOLD", ["profit_above_prior"]),
+    # 10 USD a month are 10 * 9 * 7 / 30.4 = 20.72 in nine weeks
+    ({"profit": (1.0, 10.0, 20.6)}, "HOLD", ["material_in_money"]),
+    ({"profit": (1.0, 10.0, 20.8)}, "GO", []),
+    # one seed may confirm the champion's k, choose the first one, and not change it
+    ({"is_provisional": True}, "GO", []),
+    ({"is_provisional": True, "incumbent": {"incumbent_k": 4}}, "HOLD", ["verdict_is_settled"]),
+    ({"is_provisional": True, "incumbent": {"incumbent_k": 0, "incumbent_source": "prior"}}, "GO", []),
+    ({"leaks": True}, "NO-GO", ["no_certain_leak", "no_suspected_leak"]),
+    ({"group_ratio": 1.26}, "HOLD", ["groups_off_calibration"]),
+    ({"simple": {"delta_relative_hi": -0.0049}}, "NO-GO", ["uplift_vs_simplest_baseline"]),
+    ({"simple": {"delta_relative_hi": None}}, "HOLD", ["uplift_vs_simplest_baseline"]),
+    ({"incumbent": {"delta_hi": 0.0001, "is_earned": False}}, "HOLD", ["earns_its_place"]),
+    # worse beyond doubt; as much worse but cheaper, within the margin and not
+    (
+        {"incumbent": {"delta_lo": 0.00001, "is_earned": False}},
+        "NO-GO",
+        ["not_worse_than_incumbent", "earns_its_place"],
+    ),
+    ({"incumbent": {"delta_lo": 0.00001, "delta_hi": 0.00005, "allowed_delta": 0.00006}}, "GO", []),
+    (
+        {"incumbent": {"delta_lo": 0.00007, "allowed_delta": 0.00006, "is_earned": False}},
+        "NO-GO",
+        ["not_worse_than_incumbent", "earns_its_place"],
+    ),
+    # without a cost nobody knows what it has to show
+    ({"incumbent": {"allowed_delta": None, "is_earned": None}}, "HOLD", ["earns_its_place"]),
 ]
 
 
@@ -403,3 +483,185 @@ def test_deleting_the_cost_row_holds_for_want_of_operational_evidence(tmp_path: 
         "missing_operational_evidence: cost_budget has no value in fct_accuracy_cost_by_k; "
         "missing_operational_evidence: score_memory_budget has no value in fct_accuracy_cost_by_k"
     )
+
+
+def test_a_tie_with_logistic_regression_says_to_keep_the_simple_model(tmp_path: Path) -> None:
+    """An interval from -1 to +0.5 % around -0.25 %: half width 0.75 %, error 0.75 / t(.975, 8) = 0.325 % over 9 weeks;
+    the estimate is no half percent, so no number of weeks will make it one."""
+    tied = {"delta_relative": -0.0025, "delta_relative_hi": 0.005}
+    found = committed(real_world(tmp_path / "mart.duckdb", simple=tied))
+    assert found.reason == (
+        "uplift_vs_simplest_baseline: 0.005, must be <= -0.005 (keep the simple model, logistic regression; knowing"
+        " that is a good result; more test data would not: the estimate itself lies on the wrong side)"
+    )
+
+
+def test_champion_and_challenger_swapped_flip_the_verdict(tmp_path: Path) -> None:
+    gap = {"delta_logloss": -0.002, "delta_lo": -0.003, "delta_hi": -0.001}
+    swapped = {"delta_logloss": 0.002, "delta_lo": 0.001, "delta_hi": 0.003}
+    found = [
+        committed(real_world(tmp_path / "mart.duckdb", incumbent=delta | {"is_earned": earned}))
+        for delta, earned in ((gap, True), (swapped, False))
+    ]
+    assert [each.verdict for each in found] == ["GO", "NO-GO"]
+    assert found[1].reason.startswith("not_worse_than_incumbent: 0.001, must be <= 0 (the incumbent is surely better)")
+
+
+def test_a_hold_says_how_much_more_test_data_would_decide_it(tmp_path: Path) -> None:
+    """Better by 0.001 with an interval of 0.0012 on each side over 9 weeks: the error is 0.0012 / 2.306 = 0.00052. By
+    the normal distribution (1.96 + 0.84)^2 (0.00052 * 3 / 0.001)^2 = 19.1 weeks are needed; t adds two."""
+    close = {"delta_logloss": -0.001, "delta_lo": -0.0022, "delta_hi": 0.0002, "is_earned": False}
+    database = real_world(tmp_path / "mart.duckdb", incumbent=close)
+    gate = gates.load_gate(CONF / "gate.yml")
+    found = gates.evaluate(gate, database, gate.sha, period_days=7)
+    rule = next(rule for rule in found.rules if rule.rule == "earns_its_place")
+    needed = periods_needed(0.0012 / stats.t.ppf(0.975, 8), 9, 0.001)
+    assert needed == 22
+    assert (rule.periods_needed, rule.days_needed) == (13, 91)
+    assert found.verdict == "HOLD"
+    assert "about 13 more periods (91 days) of test data would decide it with 80 % power" in found.reason
+    assert found.next_action == "wait"
+    # On the wrong side, or together with a rule that time does not mend, somebody has to look.
+    worse = close | {"delta_logloss": 0.0005, "delta_hi": 0.0017, "delta_lo": -0.0007}
+    found = committed(real_world(tmp_path / "mart.duckdb", incumbent=worse))
+    assert "more test data would not: the estimate itself lies on the wrong side" in found.reason
+    assert found.next_action == "look"
+    assert committed(real_world(tmp_path / "mart.duckdb", incumbent=close, is_provisional=True)).next_action == "look"
+
+
+@pytest.mark.parametrize("has_verdict", [True, False])
+def test_limits_that_no_k_keeps_are_a_no_go(tmp_path: Path, has_verdict: bool) -> None:
+    """Model files of at most one byte: evaluation then chooses no k, and a k chosen before breaks it as well."""
+    rules = yaml.safe_load((CONF / "gate.yml").read_text())
+    next(rule for rule in rules["rules"] if rule["name"] == "size_budget")["threshold"] = 1 / 2**20
+    gate = load(tmp_path, rules)
+    database = real_world(tmp_path / "mart.duckdb", is_verdict=has_verdict)
+    found = gates.evaluate(gate, database, gate.sha)
+    assert found.verdict == "NO-GO"
+    assert "some_k_is_feasible: 0, must be >= 1 (limits broken by size_budget: k = 1, 2)" in found.reason
+    assert (found.k, "size_budget: 3, must be <= 9.53674e-07" in found.reason) == (
+        (1, True) if has_verdict else (None, False)
+    )
+
+
+def test_a_waiver_lets_a_soft_rule_pass_and_nothing_else(tmp_path: Path) -> None:
+    def judged(auc: str, profit: str, *names: str) -> gates.Evaluation:
+        database = mart(tmp_path / "mart.duckdb", auc=auc, profit_lo=profit)
+        gate = load(tmp_path, small_gate())
+        waivers = [gates.Waiver(name, "ann", "a trial", dt.date(2018, 1, 31)) for name in names]
+        return gates.evaluate(gate, database, gate.sha, waivers)
+
+    found = judged("0.9", "-1.0", "profit")
+    told = "profit waived by ann until 2018-01-31: a trial"
+    assert (found.verdict, found.reason) == ("GO", f"3 of 4 rules pass for k = 2; {told}")
+    assert [(rule.rule, rule.outcome) for rule in found.rules if rule.outcome != "pass"] == [("profit", "waived")]
+    assert judged("0.9", "-1.0").verdict == "HOLD"
+    assert judged("0.7", "-1.0", "profit", "auc").verdict == "NO-GO"  # a hard rule
+    assert judged("0.9", "null", "profit").verdict == "HOLD"  # no evidence
+    assert judged("0.9", "1.0", "profit").reason == "all 4 rules pass for k = 2"  # nothing to waive
+
+
+# ---- limits on a single k ----
+
+LIMITS = ["cost_budget", "train_memory_budget", "score_memory_budget", "size_budget"]
+MODELS = [
+    {"model_id": f"{role}{k}", "k": k, "algorithm": algorithm, "role": role, "is_shipping_seed": True, "cpu_s": 1.0}
+    | {"n_parameters": 9, "artifact_bytes": mib * 2**20, "wall_s": 1.0, "peak_rss_mib": 500.0}
+    for algorithm, role, k, mib in [
+        ("ffm", "candidate", 1, 10),
+        ("ffm", "candidate", 8, 65),
+        ("ffm", "rehearsal", 1, 99),
+        ("lightgbm", "candidate", 0, 99),
+    ]
+]
+COSTS = [
+    {"model_id": "candidate1", "rows": 1_000_000, "cpu_s": seconds, "wall_s": seconds, "peak_rss_mib": 1024.0}
+    for seconds in (1.0, 2.0, 9.0)
+]
+RATES = Rates(usd_per_cpu_hour=0.036, usd_per_gib_hour=0.0036, usd_per_gib_month=0.02)
+
+
+def test_a_k_that_breaks_a_limit_is_named_with_the_limit() -> None:
+    gate = gates.load_gate(CONF / "gate.yml")
+    assert [rule.name for rule in gate.limits] == LIMITS
+    assert gates.infeasible(gate, RATES, MODELS, COSTS) == {8: "size_budget: 65, must be <= 64"}
+    # 100 times slower: 200 s a million * (0.036 + 0.0036) / 3600, and storage, 10 / 1024 GiB * 0.02
+    slow = [row | {"cpu_s": 100 * row["cpu_s"], "wall_s": 100 * row["wall_s"]} for row in COSTS]
+    dear = RATES.model_copy(update={"usd_per_cpu_hour": 3.6})
+    assert gates.infeasible(gate, dear, MODELS, slow)[1].startswith("cost_budget: 0.200395, must be <= 0.05")
+
+
+def test_a_limit_on_what_was_not_measured_is_not_broken() -> None:
+    assert gates.infeasible(gates.load_gate(CONF / "gate.yml"), RATES, MODELS[:1], []) == {}
+
+
+def test_prices_before_the_marts_are_those_of_the_mart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    release = fake_release.build(tmp_path_factory.getbasetemp())
+    facts = fake_facts.evidence()
+    rates = Rates(**{name: facts["rates"][0][name] for name in Rates.model_fields})
+    candidates = [row for row in facts["models"] if row["role"] == "candidate"]
+    columns = list(pricing.operational_rows(rates, candidates[:1], facts["scoring_cost"])[0])
+    with duckdb.connect(str(release.database), read_only=True) as connection:
+        shown = connection.execute(
+            f"select {', '.join(columns)} from fct_accuracy_cost_by_k order by model_id"
+        ).fetchall()
+    made = pricing.operational_rows(rates, candidates, facts["scoring_cost"])
+    for row, expected in zip(sorted(made, key=lambda row: row["model_id"]), shown, strict=True):
+        assert row.pop("model_id") == expected[0]
+        assert list(row.values()) == pytest.approx(list(expected[1:]), rel=1e-9)
+
+
+def test_dbt_calls_cheaper_what_the_gate_does() -> None:
+    margin = gates.load_gate(CONF / "gate.yml").margin_relative_cost
+    project = yaml.safe_load((CONF.parent / "dbt" / "dbt_project.yml").read_text(encoding="utf-8"))
+    assert project["vars"]["margin_relative_cost"] == margin
+
+
+def test_sql_and_python_agree_on_who_earns_the_place() -> None:
+    sql = (CONF.parent / "dbt" / "models" / "marts" / "fct_incumbent_comparison.sql").read_text(encoding="utf-8")
+    [formula] = re.findall(r"(case when is_cheaper then [^\n]* end) as is_earned", sql)
+    grid = [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, None]
+    for lo, hi, margin, cheaper in itertools.product(grid, grid, (0.0, 0.1, 0.2), (True, False)):
+        if lo is None or hi is None or lo > hi:
+            continue
+        values = f"select {lo} as delta_lo, {hi} as delta_hi, {margin} as margin, {cheaper} as is_cheaper"
+        [(found,)] = duckdb.sql(f"select {formula} from ({values})").fetchall()
+        assert found == promotion.is_earned(lo, hi, margin, cheaper), values
+
+
+def test_every_rule_is_in_the_documentation_with_an_owner() -> None:
+    text = (CONF.parent / "docs" / "decision.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (hard|soft)(, limit)? \| ([\w ]+) \|", text, re.MULTILINE)
+    gate = gates.load_gate(CONF / "gate.yml")
+    limits = {rule.name for rule in gate.limits}
+    expected = {(rule.name, rule.severity, ", limit" if rule.name in limits else "") for rule in gate.rules}
+    always = {(name, "hard", "") for name in (gates.REGISTRATION, gates.FEASIBLE)}
+    assert {row[:3] for row in rows} == expected | always
+    assert {row[3] for row in rows} <= {"always there", "analyst", "engineer", "product owner"}
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ({"estimate": "no_such_column", "periods": "k"}, "profit.interval: Binder Error: Referenced column"),
+        (
+            {"estimate": "model_id", "periods": "k"},
+            "profit.interval: Conversion Error: Could not convert string 'chosen'",
+        ),
+    ],
+)
+def test_an_interval_that_does_not_fit_its_mart_is_one_clear_line(tmp_path: Path, interval: dict, message: str) -> None:
+    rules = small_gate()["rules"]
+    rules[2]["interval"] = interval
+    with pytest.raises(MartError, match=message) as caught:
+        evaluate(tmp_path, mart(tmp_path / "mart.duckdb", profit_lo="-1.0"), rules=rules)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("estimate", "periods"), [("profit_lo", "9"), ("5.0", "1"), ("null", "9")])
+def test_without_an_interval_nothing_is_said_of_waiting(tmp_path: Path, estimate: str, periods: str) -> None:
+    """No width, one period, no estimate."""
+    rules = small_gate()["rules"]
+    rules[2]["interval"] = {"estimate": estimate, "periods": periods}
+    found = evaluate(tmp_path, mart(tmp_path / "mart.duckdb", profit_lo="-1.0"), rules=rules)
+    assert (found.reason, found.rules[-1].periods_needed) == ("profit: -1, must be > 0", None)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 
 import duckdb
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from ffm_udf import calibration, scoring
-from jobs import calibrators, cli, decision_log, models, nightly, releases, score
+from ffm_udf import calibration, judged_rows, predictions, scoring
+from ffm_udf.judged_rows import JudgedRows
+from jobs import calibrators, cli, decision_log, judged, models, nightly, releases, score
 from jobs.block_scores import ScoreError
 
 WEEK = 12
@@ -89,17 +91,72 @@ def test_split_is_by_time_and_vocabulary_from_training_rows(night):
     assert seen.filter(pl.col("field") == "brand").is_empty()  # not a field of the contract
 
 
+def said(night, part: str) -> tuple[JudgedRows, Callable[[str], np.ndarray]]:
+    """The judged rows of the night, and the p of a model (by id) on those of `part`."""
+    dataset = night.cycle.dataset("predictions")
+    rows, found = predictions.opened(
+        {"judged": judged.folder_of(night.cycle.dataset("judged_rows")), "predictions": judged.folder_of(dataset)}
+    )
+    return rows, lambda model_id: found.p(dataset.manifest["params"].index(model_id), rows.splits[part])
+
+
 def test_marts_hold_the_metrics_scikit_learn_finds_on_the_same_predictions(night, mart):
-    predictions = night.cycle.dataset("predictions")
-    frame = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
-    for place, model_id in enumerate(predictions.manifest["params"]):
-        p, y = frame[f"p_{place}"].to_numpy(), frame["y"].to_numpy()
-        loss, area, precision = mart.execute(
-            "select logloss, auc, pr_auc from fct_accuracy_cost_by_k where model_id = ?", [model_id]
-        ).fetchone()
-        assert loss == pytest.approx(log_loss(y, p), rel=1e-9)
-        assert area == pytest.approx(roc_auc_score(y, p), abs=2e-5)
-        assert precision == pytest.approx(average_precision_score(y, p), abs=2e-4)
+    rows, p_of = said(night, "test")
+    y = rows.y[rows.splits["test"]]
+    shown = mart.execute("select model_id, logloss, auc, pr_auc from fct_accuracy_cost_by_k").fetchall()
+    assert len(shown) == 4  # two k, logistic regression and the prior
+    for model_id, loss, area, precision in shown:
+        p = p_of(model_id)
+        assert loss == pytest.approx(log_loss(y, p), rel=1e-12)
+        assert area == pytest.approx(roc_auc_score(y, p), rel=1e-12)
+        assert precision == pytest.approx(average_precision_score(y, p), rel=1e-12)
+
+
+def test_metrics_by_period_are_scikit_learns(night, mart):
+    rows, p_of = said(night, "test")
+    test = rows.splits["test"]
+    found = mart.execute(
+        "select model_id, period, logloss, brier, auc, pr_auc, calibration_ratio, normalized_entropy"
+        " from fct_period_metrics where split = 'test'"
+    ).fetchall()
+    assert len(found) == 4 * 3
+    for model_id, period, loss, brier, area, precision, ratio, entropy in found:
+        here = rows.periods[night.cycle.periods.number(period)]
+        y, p = rows.y[here], p_of(model_id)[here.start - test.start : here.stop - test.start]
+        assert (loss, brier) == pytest.approx((log_loss(y, p), brier_score_loss(y, p)), rel=1e-12)
+        assert (area, precision) == pytest.approx((roc_auc_score(y, p), average_precision_score(y, p)), rel=1e-12)
+        assert ratio == pytest.approx(p.mean() / y.mean(), rel=1e-12)
+        assert entropy == pytest.approx(log_loss(y, p) / log_loss(y, np.full(len(y), y.mean())), rel=1e-12)
+
+
+def test_judged_rows_are_the_examples_in_the_order_of_the_row_store(night):
+    """Counts, sums and slices by period are those of the examples, and row i has the features of its own example."""
+    rows, _ = said(night, "test")
+    dataset, contract = night.cycle.dataset("examples"), night.cycle.contract
+    parts = [
+        pl.read_parquet(path, hive_partitioning=False)
+        for part in ("valid", "calib", "test")
+        for path in dataset.under(f"split={part}")
+    ]
+    examples = pl.concat(parts)
+    assert len(rows.y) == len(examples)
+    for number, here in rows.periods.items():
+        mine = examples.filter(pl.col("period_no") == number)
+        assert (here.stop - here.start, rows.y[here].sum()) == (len(mine), mine["y"].sum())
+        assert rows.value[here].sum() == pytest.approx(mine["value"].sum())
+        for place, name in enumerate(rows.slice_names):
+            codes, counts = np.unique(rows.slices[here, place], return_counts=True)
+            texts = {rows.slice_values[place][code]: n for code, n in zip(codes, counts, strict=True)}
+            assert texts == dict(mine[f"s_{name}"].value_counts().iter_rows())
+        entity = judged_rows.hashed(mine["entity_id"].to_arrow().cast("string"))
+        candidate = judged_rows.hashed(mine["candidate_id"].to_arrow().cast("string"))
+        X = mine.select(f"f_{name}" for name in contract.field_names).to_numpy()
+        expected = sorted(zip(entity.tolist(), candidate.tolist(), mine["y"], map(tuple, X.tolist()), strict=True))
+        found = zip(
+            rows.entity[here].tolist(), rows.candidate[here].tolist(), rows.y[here], map(tuple, rows.X[here].tolist()),
+            strict=True,
+        )  # fmt: skip
+        assert sorted(found) == expected
 
 
 def decision(night):
@@ -109,7 +166,9 @@ def decision(night):
 
 def test_the_test_periods_are_opened_once_and_the_log_says_so(own_night):
     opened = [e.payload for e in decision_log.entries(own_night.cycle.warehouse) if e.kind == "opening"]
-    assert [(o["contract"], o["nth"], o["models"]) for o in opened] == [("small", 1, 3)]
+    assert [(o["contract"], o["nth"], o["models"]) for o in opened] == [
+        ("small", 1, 4)
+    ]  # two k, logistic regression and the prior
     assert [row["nth"] for row in own_night.cycle.dataset("test_openings").table().to_pylist()] == [1]
     own_night.again()  # everything is reused: nobody looked again
     assert sum(e.kind == "opening" for e in decision_log.entries(own_night.cycle.warehouse)) == 1
@@ -120,7 +179,7 @@ def test_what_is_judged_on_test_has_learned_from_everything_before_it(night):
     rates = night.cycle.dataset("label_rates").table().to_pylist()
     last = {part: max(row["period"] for row in rates if row["split"] == part) for part in ("train", "calib")}
     rehearsals = [row for row in rows.values() if row["role"] == "rehearsal"]
-    assert len(rehearsals) == 3
+    assert len(rehearsals) == 4
     for row in rehearsals:
         candidate = rows[row["candidate_id"]]
         assert (candidate["train_through"], row["train_through"]) == (last["train"], last["calib"])
@@ -130,37 +189,45 @@ def test_what_is_judged_on_test_has_learned_from_everything_before_it(night):
 
 def test_predictions_are_those_of_the_rehearsals_calibrated_on_the_periods_just_before_each_period(night):
     """Rolling origin: test period t gets the calibrator of the one calib period's length before it."""
-    examples, fields = night.cycle.dataset("examples"), night.cycle.contract.field_names
-    predictions, last = night.cycle.dataset("predictions"), night.cycle.periods.scoring - 1
-    rows = {
-        part: pl.concat([pl.read_parquet(f) for f in examples.under(f"split={part}")]) for part in ("calib", "test")
-    }
-    both = pl.concat([frame.drop("split", strict=False) for frame in rows.values()])
-    now = pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in predictions.under("split=test")])
-    keys = ["entity_id", "candidate_id", "match_id"]
-    now = now.filter(pl.col("period_no") == last).sort(keys)
-
-    def logits(model, number):
-        mine = both.filter(pl.col("period_no") == number).sort(keys)
-        X = np.column_stack([mine[f"f_{name}"].to_numpy() for name in fields]).astype(np.int32)
-        return model.score(X)[0], mine["y"].to_numpy()
-
+    rows, p_of = said(night, "test")
+    last = night.cycle.periods.scoring - 1
+    before, now, test = rows.periods[last - 1], rows.periods[last], rows.splits["test"]
     rehearsals = {
         row["candidate_id"]: row["model_id"]
         for row in night.cycle.dataset("models").table().to_pylist()
         if row["role"] == "rehearsal"
     }
-    for place, model_id in enumerate(predictions.manifest["params"]):
+    for model_id in night.cycle.dataset("predictions").manifest["params"]:
         model = scoring.opened(str(models.model_folder(night.cycle.warehouse, rehearsals[model_id]).resolve()))
-        calibrator = calibration.fit(*logits(model, last - 1))
-        expected = calibrator(logits(model, last)[0])
-        np.testing.assert_allclose(now[f"p_{place}"].to_numpy(), expected, rtol=1e-5)
+        calibrator = calibration.fit(model.score(rows.X[before])[0], rows.y[before])
+        expected = calibrator(model.score(rows.X[now])[0])
+        mine = p_of(model_id)[now.start - test.start : now.stop - test.start]
+        np.testing.assert_allclose(mine, expected, rtol=1e-6)
 
 
-def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period(night):
+def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period_at_its_own_level(night):
     card = models.read_card(night.cycle.warehouse, decision_log.champion(night.cycle.warehouse, "small"))
     candidate = decision(night).payload["model_id"]
-    assert card["calibrator"] == calibrators.serving_calibrator(night.cycle, candidate)
+    learned = calibrators.serving_calibrator(night.cycle, candidate)
+    assert card["task"]["calibrator"] == learned
+    assert card["calibrator"]["slope"] == learned["slope"]
+    rows, _ = said(night, "test")
+    here = rows.periods[night.cycle.periods.last_matured]
+    model = scoring.opened(str(models.model_folder(night.cycle.warehouse, card["model_id"]).resolve()))
+    assert model.score(rows.X[here])[1].sum() == pytest.approx(rows.y[here].sum(), rel=1e-4)
+
+
+def test_the_first_test_period_has_the_candidates_calibrator_at_the_rehearsals_level(night):
+    rows, p_of = said(night, "test")
+    first = rows.periods[rows.periods_of("test")[0]]
+    calib = rows.splits["calib"]
+    for row in night.cycle.dataset("models").table().to_pylist():
+        if row["role"] == "rehearsal":
+            own = scoring.opened(str(models.model_folder(night.cycle.warehouse, row["model_id"]).resolve()))
+            assert own.score(rows.X[calib])[1].sum() == pytest.approx(rows.y[calib].sum(), rel=1e-4)
+            expected = own.score(rows.X[first])[1]
+            found = p_of(row["candidate_id"])[: first.stop - first.start]
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_scoring_gives_a_past_exposure_the_features_it_had_in_training(night, spark, monkeypatch):

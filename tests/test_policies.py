@@ -26,7 +26,10 @@ def test_the_committed_rates_fill_the_fact() -> None:
 
 def test_the_committed_value_assumptions() -> None:
     value = policies.load_value(CONF / "value.yml")
-    assert (value.budget_top_n, value.margin_rate, value.contact_cost_usd) == (20, 0.25, 0.01)
+    assert (value.target.kind, value.target.per, value.budget) == ("top_per_candidate", "candidate", 20)
+    assert (value.margin_rate, value.contact_cost_usd, value.wrong_contact_cost_usd) == (0.25, 0.01, 0.002)
+    assert value.margin_rate in value.sensitivity.margin_rate
+    assert value.contact_cost_usd in value.sensitivity.contact_cost_usd
     assert value.objectives == ("conversions", "sales_value", "profit")
     assert "not an experiment" in value.assumptions
 
@@ -63,9 +66,26 @@ def test_bad_rates_are_one_clear_line(tmp_path: Path, text: str, message: str) -
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("budget_top_n: 20", "budget_top_n: 0", "budget_top_n: must be greater than or equal to 1, got 0"),
-        ("budget_top_n: 20", "budget_top_n: 2.5", "budget_top_n: must be a valid integer, got 2.5"),
+        ("n: 20 }\n\n", "n: 0 }\n\n", "target.n: must be greater than or equal to 1, got 0"),
+        ("n: 20 }\n\n", "n: 2.5 }\n\n", "target.n: must be a valid integer, got 2.5"),
+        (
+            "n: 20 }\n\n",
+            "usd_per_period: 5 }\n\n",
+            "target: target of kind top_per_candidate takes n or no number, got usd_per_period",
+        ),
+        (
+            "kind: top_per_candidate, n: 20 }\n\n",
+            "kind: budget, contacts_per_period: 5, usd_per_period: 5 }\n\n",
+            "target: target of kind budget takes contacts_per_period or usd_per_period or no number, got contacts",
+        ),
+        ("contact_cost_usd: 0.01 #", "contact_cost_usd: -1 #", "contact_cost_usd: must be greater than or equal to 0"),
+        (
+            "wrong_contact_cost_usd: 0.002",
+            "wrong_contact_cost_usd: no",
+            "wrong_contact_cost_usd: must be a valid number",
+        ),
         ("margin_rate: 0.25", "margin_rate: 25", "margin_rate: must be less than or equal to 1, got 25"),
+        ("margin_rate: [0.05,", "margin_rate: [2,", r"sensitivity.margin_rate\[0\]: must be less than or equal to 1"),
         (
             "sales_value, profit]",
             "clicks]",
@@ -79,3 +99,30 @@ def test_bad_value_assumptions_are_one_clear_line(tmp_path: Path, old: str, new:
     assert old in text
     with pytest.raises(policies.PolicyError, match=rf"policy.yml: {message}"):
         policies.load_value(write(tmp_path, text.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("target", "per", "budget", "top_n"),
+    [
+        ("{ kind: top_per_candidate, n: 7 }", "candidate", 7, 7),
+        ("{ kind: top_per_candidate }", "candidate", None, 20),
+        ("{ kind: budget, contacts_per_period: 900 }", "period", 900, 20),
+        ("{ kind: budget, usd_per_period: 2.5 }", "period", 250, 20),  # at 0.01 USD for a contact
+        ("{ kind: budget }", "period", None, 20),
+    ],
+)
+def test_a_target_says_within_what_and_how_many(
+    tmp_path: Path, target: str, per: str, budget: int | None, top_n: int
+) -> None:
+    text = (CONF / "value.yml").read_text().replace("target: { kind: top_per_candidate, n: 20 }", f"target: {target}")
+    value = policies.load_value(write(tmp_path, text))
+    assert (value.target.per, value.budget, value.budget_top_n) == (per, budget, top_n)
+
+
+def test_money_without_a_price_buys_no_contacts(tmp_path: Path) -> None:
+    text = (CONF / "value.yml").read_text().replace("contact_cost_usd: 0.01 #", "contact_cost_usd: 0 #")
+    text = text.replace("kind: top_per_candidate, n: 20 }\n\n", "kind: budget, usd_per_period: 5 }\n\n")
+    with pytest.raises(
+        policies.PolicyError, match=r"file: target\.usd_per_period needs a contact_cost_usd above 0, got 0"
+    ):
+        policies.load_value(write(tmp_path, text))

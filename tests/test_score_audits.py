@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from ffm_udf.calibration import Calibrator
+from ffm_udf.calibration import Calibrator, Table
 from jobs import facts, score_audits, score_bands, score_files, scored_slices
 from jobs.contract import Slice, load
 from jobs.cycle import Cycle
@@ -140,6 +140,16 @@ def test_good_scores_pass_every_audit(tmp_path: Path) -> None:
     assert found["calibrator_error"].value == pytest.approx(0, abs=1e-6)
     assert (found["psi"].value, found["psi"].passed) == (None, True)
     assert found["psi"].why == "not compared: there is no earlier release with scores"
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_p_by_a_table_is_judged_as_p_by_two_numbers_is(tmp_path: Path, shift: float) -> None:
+    table = Table("isotonic", (-3.0, -2.0, -1.5, -1.0), (-3.2, -2.5, -2.5 + shift, -1.0))
+    used = Table("isotonic", (-3.0, -2.0, -1.5, -1.0), (-3.2, -2.5, -2.5, -1.0))
+    p = pl.col("raw_score").map_batches(lambda z: pl.Series(used(z.to_numpy())), pl.Float64)
+    found = judge(tmp_path, scores(p=p), calibrator=table)
+    assert found["calibrator_error"].passed == (shift == 0)
+    assert found["calibrator_error"].value == pytest.approx(0, abs=1e-6) or shift > 0
 
 
 def test_audits_are_rows_of_their_fact(tmp_path: Path) -> None:

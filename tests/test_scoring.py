@@ -61,6 +61,7 @@ def test_a_process_opens_a_model_once(task: dict[str, Any]) -> None:
 
 def test_scoring_cost_scores_the_same_block_again_and_again(task: dict[str, Any]) -> None:
     wanted = {"folder": task["folder"], "rows": task["rows"], "periods": [9, 9], "limit": 100, "repeats": 3}
+    wanted["vocabularies"] = None
     found = scoring_cost(wanted)
     assert [(row["repeat"], row["rows"]) for row in found] == [(1, 100), (2, 100), (3, 100)]
     assert all(row["wall_s"] > 0 and row["cpu_s"] >= 0 and row["peak_rss_mib"] > 10 for row in found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from rich.console import Console
 from row_task import training_task
 
 from ffm_udf import scoring, workers
-from jobs import decision_log, serving
+from jobs import decision_log, serving, vectors
 from jobs.contract import load
 from jobs.cycle import Cycle
 from jobs.lake import LakeError, sha256_json
@@ -133,7 +135,7 @@ def test_tonights_prior_has_tonights_calibrator_unless_it_is_damaged(warehouse: 
     cycle = cycle_of(warehouse, NIGHTS[2])
     remember(cycle, "models", [{"model_id": "prior-3", "algorithm": "prior", "role": "candidate"}])
     calibrator = {"slope": 0.5, "intercept": -1.0}
-    remember(cycle, "calibrators", [{"model_id": "prior-3", "period": NIGHTS[2]} | calibrator])
+    remember(cycle, "calibrators", [{"model_id": "prior-3", "period": NIGHTS[2], "calibrator": json.dumps(calibrator)}])
     found = serving.prior(cycle, None, "")
     assert (found.model_id, found.calibrator) == ("prior-3", calibrator)
     damage(warehouse, "prior-3")
@@ -144,7 +146,7 @@ def test_tonights_prior_has_tonights_calibrator_unless_it_is_damaged(warehouse: 
 def test_a_night_that_trained_no_prior_takes_the_last(warehouse: Path) -> None:
     cycle = cycle_of(warehouse, NIGHTS[1])
     remember(cycle, "models", [{"model_id": "champion", "algorithm": "ffm", "role": "candidate"}])
-    remember(cycle, "calibrators", [{"model_id": "champion", "period": NIGHTS[1], "slope": 1.0, "intercept": 0.0}])
+    remember(cycle, "calibrators", [{"model_id": "champion", "period": NIGHTS[1], "calibrator": "{}"}])
     assert serving.prior(cycle, None, "").model_id == "prior-2"
 
 
@@ -154,3 +156,42 @@ def test_a_damaged_champion_leaves_the_scores_to_the_prior(warehouse: Path, monk
     found = serving.champion_or_prior(cycle_of(warehouse, NIGHTS[1]))
     assert (found.model_id, found.is_degraded) == ("prior-2", True)
     assert "champion champion cannot be used (model " in found.reason
+
+
+def test_a_champion_that_is_held_is_calibrated_anew(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its candidate was judged tonight, too, so it has a calibrator for tonight; else it keeps its own."""
+    monkeypatch.setattr(decision_log, "champion", lambda *about: "champion")
+    cycle = cycle_of(warehouse, NIGHTS[2])
+    remember(cycle, "vocabulary", [{"field": "a"}])
+    path = warehouse / "models" / "champion" / "card.json"
+    card = json.loads(path.read_text())
+    card["task"]["candidate_id"] = "its-candidate"
+    card["task"]["calibrator"] = {"slope": 0.5, "intercept": -0.2}  # its rehearsal's …
+    card["calibrator"] = {"slope": 0.5, "intercept": 0.1}  # … and at its own level
+    card["lineage"]["vocabulary"]["key"] = "tonight"
+    path.chmod(0o644)
+    path.write_text(json.dumps(card))
+    assert serving.champion_or_prior(cycle).calibrator == card["calibrator"]
+    fresh = {"slope": 0.9, "intercept": 0.1}
+    rows = [
+        {"model_id": "its-candidate", "period": NIGHTS[1], "calibrator": "{}"},
+        {"model_id": "its-candidate", "period": NIGHTS[2], "calibrator": json.dumps(fresh)},
+    ]
+    remember(cycle, "calibrators", rows)
+    found = serving.champion_or_prior(cycle)
+    assert (found.model_id, found.source) == ("champion", "model")
+    # Learned of the rehearsal tonight, and .1 - -.2 = .3 higher, as on the night it was promoted.
+    assert found.calibrator == pytest.approx({"slope": 0.9, "intercept": 0.4})
+    rows[1]["calibrator"] = json.dumps(card["task"]["calibrator"])  # the night that promoted it
+    with cycle.lake.writing("calibrators", "its own night") as folder:
+        pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
+    cycle.remember({"calibrators": "its own night"})
+    assert serving.champion_or_prior(cycle).calibrator == card["calibrator"]
+
+
+def test_no_vectors_are_made_where_their_formula_would_be_wrong(warehouse: Path) -> None:
+    """Whoever reads vectors knows slope and intercept; a table in their place would give other p without a word."""
+    bent = replace(CHAMPION, calibrator={"method": "isotonic", "logits": [0.0], "log_odds": [0.0]})
+    cycle, nothing = cycle_of(warehouse, NIGHTS[2]), cast(Any, None)
+    assert vectors.make(cycle, nothing, bent, nothing) is None
+    assert "no vectors: the calibrator of champion is isotonic, they need slope and intercept" in told(cycle)

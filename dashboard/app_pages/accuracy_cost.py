@@ -12,8 +12,8 @@ st.plotly_chart(figures.accuracy_cost_by_k(candidates, queries.seed_metrics(mart
 st.caption(
     "Points are means over the seeds. Intervals on the left are paired over the test periods and simultaneous over the"
     " k compared. Those of each k alone, in the table, are of the seed that goes live; they are wider, because periods"
-    " differ, and say nothing about the difference of two k. Dominated: another model is at least as good, as cheap and"
-    " as small."
+    " differ, and say nothing about the difference of two k. Dominated: another model that keeps the limits of the"
+    " gate is at least as good and as cheap. A k that breaks a limit is shown and never chosen."
 )
 st.markdown(queries.finding(mart, "test_openings"))
 
@@ -26,7 +26,14 @@ st.dataframe(
         "is_verdict",
         "verdict_from",
         "is_non_inferior",
+        "is_on_front",
         "is_dominated",
+        "infeasible_reason",
+        "delta_logloss",
+        "delta_lo_simultaneous",
+        "delta_hi_simultaneous",
+        "delta_lo_entity",
+        "delta_hi_entity",
         "logloss_seed_mean",
         "n_seeds",
         "se_seed",
@@ -37,6 +44,10 @@ st.dataframe(
         "normalized_entropy",
         "rig",
         "auc",
+        "pr_auc",
+        "ndcg",
+        "mean_average_precision",
+        "capture_rate",
         "calibration_ratio",
         "usd_per_1m_scores",
         "score_rows_per_s",
@@ -55,7 +66,14 @@ st.dataframe(
         "is_verdict": "chosen",
         "verdict_from": st.column_config.DateColumn("by the sweep of", help="Empty where this night chose k."),
         "is_non_inferior": "not inferior",
+        "is_on_front": st.column_config.CheckboxColumn("on the front", help="Pareto front of entropy and cost."),
         "is_dominated": "dominated",
+        "infeasible_reason": "limit it breaks",
+        "delta_logloss": number("to the best k", format="%+.6f"),
+        "delta_lo_simultaneous": number("from (all k at once)", format="%+.6f"),
+        "delta_hi_simultaneous": number("to (all k at once)", format="%+.6f"),
+        "delta_lo_entity": number("from (by entity)", format="%+.6f", help="Rows clustered by entity, not by period."),
+        "delta_hi_entity": number("to (by entity)", format="%+.6f"),
         "logloss_seed_mean": number("logloss, mean over seeds", format="%.5f"),
         "n_seeds": "seeds",
         "se_seed": number(
@@ -68,6 +86,10 @@ st.dataframe(
         "normalized_entropy": number("normalized entropy", format="%.4f"),
         "rig": number("information gain", format="%.4f"),
         "auc": number("AUC", format="%.4f"),
+        "pr_auc": number("PR-AUC", format="%.4f"),
+        "ndcg": number("NDCG", format="%.4f", help="Of each candidate's first entities, as many as are targeted."),
+        "mean_average_precision": number("MAP", format="%.4f"),
+        "capture_rate": number("conversions captured", format="percent"),
         "calibration_ratio": number("calibration ratio", format="%.3f"),
         "usd_per_1m_scores": number("USD per 1M scores", format="%.6f"),
         "score_rows_per_s": number("scores per s", format="compact"),
@@ -81,6 +103,12 @@ st.dataframe(
         "train_peak_rss_mib": number("training peak MiB", format="%.0f"),
         "usd_training": number("training USD", format="%.5f"),
     },
+)
+st.subheader("Cost by volume")
+st.plotly_chart(figures.cost_by_volume(queries.cost_by_volume(mart)), theme=None)
+st.caption(
+    "What grows with the number of scores and what does not: where training dominates, a cheaper k saves little until"
+    " volume grows. Prices are those of conf/rates.yml."
 )
 with st.expander("Openings of the test periods"):
     st.dataframe(

@@ -20,11 +20,24 @@ def accuracy_cost_by_k(candidates: pd.DataFrame, seeds: pd.DataFrame) -> go.Figu
     compared = candidates[~candidates["is_baseline"]]
     places = {k: place for place, k in enumerate(sorted(compared["k"].unique()))}
     _add_seeds(figure, seeds, places)
-    dominated = compared["is_dominated"] & ~compared["is_verdict"]
+    chosen, barred = compared["is_verdict"], compared["is_infeasible"]
+    dominated = compared["is_dominated"] & ~chosen & ~barred
     groups = (
-        (compared[compared["is_verdict"]], "chosen k", BLUE, "diamond"),
-        (compared[~compared["is_verdict"] & ~dominated], "other k", ORANGE, "circle"),
+        (compared[chosen], "chosen k", BLUE, "diamond"),
+        (compared[~chosen & ~dominated & ~barred], "other k", ORANGE, "circle"),
         (compared[dominated], "dominated k", GREY, "x"),
+        (compared[barred], "breaks a limit", GREY, "square-open"),
+    )
+    front = compared[compared["is_on_front"]].sort_values("usd_per_1m_scores")
+    figure.add_scatter(
+        x=front["usd_per_1m_scores"],
+        y=front["normalized_entropy_seed_mean"],
+        mode="lines",
+        name="Pareto front",
+        line={"color": GREY, "width": 1, "shape": "hv"},
+        hoverinfo="skip",
+        row=1,
+        col=2,
     )
     for part, name, colour, symbol in groups:
         if part.empty:
@@ -92,6 +105,34 @@ def _add_seeds(figure: go.Figure, seeds: pd.DataFrame, places: dict[int, int]) -
         row=1,
         col=1,
     )
+
+
+def cost_by_volume(costs: pd.DataFrame) -> go.Figure:
+    """USD a month by model at 1, 10 and 100 times today's scores: scoring and storage, and training on top."""
+    factors = sorted(costs["volume_factor"].unique())
+    figure = make_subplots(
+        rows=1,
+        cols=len(factors),
+        horizontal_spacing=0.08,
+        subplot_titles=[f"{factor} × today's scores" for factor in factors],
+    )
+    for place, factor in enumerate(factors, start=1):
+        mine = costs[costs["volume_factor"] == factor]
+        marginal = mine["usd_scoring"] + mine["usd_storage"]
+        for name, usd, colour in (("scoring and storage", marginal, BLUE), ("training", mine["usd_training"], GREY)):
+            figure.add_bar(
+                x=mine["label"],
+                y=usd,
+                name=name,
+                marker_color=colour,
+                legendgroup=name,
+                showlegend=place == 1,
+                hovertemplate="%{x}, " + name + ": %{y:.4g} USD a month<extra></extra>",
+                row=1,
+                col=place,
+            )
+    figure.update_yaxes(title="USD a month", row=1, col=1)
+    return laid_out(figure, 360).update_layout(barmode="stack", legend={"y": 1.2}, margin={"t": 90})
 
 
 def baselines(compared: pd.DataFrame) -> go.Figure:

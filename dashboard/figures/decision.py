@@ -1,13 +1,19 @@
-"""How far each rule of the gate is from its threshold."""
+"""How far each rule of the gate is from its threshold, and the intervals that a promotion rests on."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.look import GREEN, GREY, INK, VERMILION, laid_out
+from dashboard.look import BLUE, GREEN, GREY, INK, ORANGE, VERMILION, interval, laid_out
 
-OUTCOMES = {"pass": (GREEN, "holds"), "fail": (VERMILION, "does not hold"), "missing": (GREY, "evidence missing")}
+OUTCOMES = {
+    "pass": (GREEN, "holds"),
+    "fail": (VERMILION, "does not hold"),
+    "waived": (ORANGE, "does not hold, waived"),
+    "missing": (GREY, "evidence missing"),
+}
+SHOWN = {True: (BLUE, "circle", "shown"), False: (VERMILION, "x", "not shown")}
 SIGNS = {"<=": "≤", ">=": "≥", "==": "="}
 
 
@@ -47,3 +53,36 @@ def decision_rules(rules: pd.DataFrame) -> go.Figure:
     )
     figure.update_yaxes(categoryorder="array", categoryarray=rules["rule"].tolist()[::-1])
     return laid_out(figure, 150 + 34 * len(rules), barmode="overlay")
+
+
+def incumbent_comparison(rows: pd.DataFrame) -> go.Figure:
+    """Differences in test logloss with their intervals, and for each how far its upper end may reach; the first row on
+    top."""
+    figure = go.Figure()
+    for holds, (colour, symbol, words) in SHOWN.items():
+        part = rows[(rows["holds"] == True) == holds]  # noqa: E712 -- null is not shown either
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part["delta_logloss"],
+            y=part["label"],
+            mode="markers",
+            name=words,
+            marker={"color": colour, "size": 12, "symbol": symbol},
+            error_x=interval(part, "delta_logloss", "delta_lo", "delta_hi") | {"color": colour},
+            customdata=part[["delta_lo", "delta_hi", "allowed_delta"]],
+            hovertemplate="<b>%{y}</b><br>%{x:+.3g} (%{customdata[0]:+.3g} to %{customdata[1]:+.3g}), may reach"
+            " %{customdata[2]:.3g}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=rows["allowed_delta"],
+        y=rows["label"],
+        mode="markers",
+        name="what the upper end may reach",
+        marker={"color": INK, "size": 22, "symbol": "line-ns", "line": {"color": INK, "width": 2.5}},
+        hovertemplate="<b>%{y}</b><br>may reach %{x:.3g}<extra></extra>",
+    )
+    figure.add_vline(x=0, line_color=GREY, line_width=1.5)
+    figure.update_xaxes(title="Difference in test logloss, nats, with its 95 % interval: left of 0 is better")
+    figure.update_yaxes(categoryorder="array", categoryarray=rows["label"].tolist()[::-1])
+    return laid_out(figure, 170 + 40 * len(rows))

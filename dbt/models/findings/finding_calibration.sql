@@ -16,7 +16,8 @@ counts as (
 
     select
         count(*) filter (where not is_below_min_n) as n_judged,
-        count(*) filter (where is_miscalibrated) as n_miscalibrated
+        count(*) filter (where is_miscalibrated) as n_miscalibrated,
+        count(*) filter (where is_alarm) as n_alarms
     from slices
 
 ),
@@ -39,8 +40,8 @@ described as (
             ' (95 % interval {:.3f} to {:.3f})', overall.calibration_ratio_lo, overall.calibration_ratio_hi
         ), '')
         || format(
-            '. {:d} of {:d} slices with enough rows are off by more than their interval',
-            counts.n_miscalibrated, counts.n_judged
+            '. {:d} of {:d} slices with enough rows are off by more than chance, {:d} of them by enough to matter',
+            counts.n_miscalibrated, counts.n_judged, counts.n_alarms
         )
         || coalesce(format(
             '; most surely {} = {}: {:.3f} ({:.3f} to {:.3f}), {:,d} rows',

@@ -10,7 +10,8 @@ rules as (
     select
         count(*) as n_rules,
         count(*) filter (where outcome = 'pass') as n_passed,
-        count(*) filter (where outcome = 'missing') as n_missing
+        count(*) filter (where outcome = 'missing') as n_missing,
+        count(*) filter (where outcome = 'waived') as n_waived
     from {{ ref('fct_decision_rules') }}
     where is_of_release
 
@@ -43,7 +44,13 @@ final as (
                         || case
                             when rules.n_missing > 0 then format(', {:d} without evidence', rules.n_missing) else ''
                         end
+                        || case when rules.n_waived > 0 then format(', {:d} waived', rules.n_waived) else '' end
                         || '. '
+                else ''
+            end
+            || case
+                when decision.is_approved
+                    then format('{} approved it: the model is promoted all the same. ', decision.approved_by)
                 else ''
             end,
             'No decision on a model belongs to this release. '

@@ -23,6 +23,20 @@ scoring_cost as (
 
 ),
 
+ranking as (
+
+    select
+        model_id,
+        max(top_n) as top_n,
+        sum(sum_ndcg) / nullif(sum(ranked_groups), 0) as ndcg,
+        sum(sum_map) / nullif(sum(ranked_groups), 0) as mean_average_precision,
+        sum(captured) / nullif(sum(rankable), 0) as capture_rate
+    from {{ ref('stg_fieldmart__period_metrics') }}
+    where split = 'test'
+    group by model_id
+
+),
+
 prices as (
 
     select * from {{ ref('int_models_priced') }}
@@ -53,6 +67,10 @@ joined as (
         candidates.calibration_ratio,
         candidates.calibration_ratio_lo,
         candidates.calibration_ratio_hi,
+        ranking.top_n,
+        ranking.ndcg,
+        ranking.mean_average_precision,
+        ranking.capture_rate,
         candidates.n_seeds,
         candidates.logloss_seed_mean,
         candidates.logloss_seed_sd,
@@ -67,7 +85,11 @@ joined as (
         comparison.delta_hi,
         comparison.delta_lo_simultaneous,
         comparison.delta_hi_simultaneous,
+        comparison.delta_lo_entity,
+        comparison.delta_hi_entity,
         comparison.margin,
+        comparison.infeasible_reason,
+        comparison.infeasible_reason is not null as is_infeasible,
         coalesce(comparison.is_non_inferior, false) as is_non_inferior,
         coalesce(comparison.is_verdict, false) as is_verdict,
         coalesce(comparison.is_provisional, true) as is_provisional,
@@ -96,25 +118,25 @@ joined as (
     inner join models on candidates.model_id = models.model_id
     inner join prices on candidates.model_id = prices.model_id
     left join comparison on candidates.model_id = comparison.model_id
+    left join ranking on candidates.model_id = ranking.model_id
     left join scoring_cost on candidates.model_id = scoring_cost.model_id
 
 ),
 
--- another candidate is at least as good, as cheap and as small, and better in one of the three
+-- another candidate that keeps the limits is at least as good and as cheap, and better in one of the two
 dominated as (
 
     select distinct worse.model_id
     from joined as worse
     inner join joined as better
         on
-            worse.logloss_seed_mean >= better.logloss_seed_mean
+            worse.normalized_entropy_seed_mean >= better.normalized_entropy_seed_mean
             and worse.usd_per_1m_scores >= better.usd_per_1m_scores
-            and worse.artifact_mib >= better.artifact_mib
             and (
-                worse.logloss_seed_mean > better.logloss_seed_mean
+                worse.normalized_entropy_seed_mean > better.normalized_entropy_seed_mean
                 or worse.usd_per_1m_scores > better.usd_per_1m_scores
-                or worse.artifact_mib > better.artifact_mib
             )
+            and not better.is_infeasible
 
 ),
 
@@ -122,7 +144,8 @@ final as (
 
     select
         joined.*,
-        dominated.model_id is not null as is_dominated
+        dominated.model_id is not null as is_dominated,
+        dominated.model_id is null and not joined.is_infeasible and joined.usd_per_1m_scores is not null as is_on_front
     from joined
     left join dominated on joined.model_id = dominated.model_id
 

@@ -27,6 +27,9 @@ per_row as (
         slice_metrics.sum_p / nullif(slice_metrics.n, 0) as mean_p,
         slice_metrics.sum_logloss / nullif(slice_metrics.n, 0) as logloss,
         slice_metrics.sum_p / nullif(slice_metrics.conversions, 0) as calibration_ratio,
+        slice_metrics.sum_p - slice_metrics.conversions as excess_conversions,
+        slice_metrics.n
+        / sum(slice_metrics.n) over (partition by slice_metrics.model_id, slice_metrics.slice_type) as share_of_rows,
         slice_metrics.n < slice_metrics.min_n as is_below_min_n
     from slice_metrics
     inner join models on slice_metrics.model_id = models.model_id
@@ -34,16 +37,21 @@ per_row as (
 
 ),
 
--- how many half widths of its own interval the ratio lies away from 1: beyond one, 1 is outside of the interval
+-- a p-value alone is no alarm: with enough rows any difference is significant
 judged as (
 
     select
         *,
         abs(calibration_ratio - 1)
         / nullif((calibration_ratio_hi - calibration_ratio_lo) / 2, 0) as evidence,
+        logloss / nullif({{ entropy('observed_rate') }}, 0) as normalized_entropy,
         coalesce(
-            not is_below_min_n and (calibration_ratio_lo > 1 or calibration_ratio_hi < 1), false
-        ) as is_miscalibrated
+            not is_below_min_n and p_adjusted <= {{ var('slice_false_discovery_rate') }}, false
+        ) as is_miscalibrated,
+        coalesce(
+            calibration_ratio < {{ var('slice_ratio_low') }} or calibration_ratio > {{ var('slice_ratio_high') }},
+            sum_p > 0
+        ) as is_material
     from per_row
 
 ),
@@ -66,14 +74,23 @@ final as (
         calibration_ratio_lo,
         calibration_ratio_hi,
         logloss,
+        normalized_entropy,
+        excess_conversions,
+        share_of_rows,
         min_n,
         is_below_min_n,
+        p_value,
+        p_adjusted,
         is_miscalibrated,
+        is_material,
+        is_miscalibrated and is_material as is_alarm,
         evidence,
         cast(
             row_number() over (
                 partition by model_id
-                order by is_below_min_n asc, evidence desc nulls last, slice_type asc, slice_value asc
+                order by
+                    is_below_min_n asc, p_adjusted asc nulls last, p_value asc nulls last,
+                    abs(excess_conversions) desc, slice_type asc, slice_value asc
             ) as integer
         ) as worst_rank
     from judged

@@ -39,7 +39,10 @@ final as (
             else 0 - abs(distances.distance)
         end as headroom,
         distances.outcome,
-        distances.why
+        distances.why,
+        distances.note,
+        distances.periods_needed,
+        distances.days_needed
     from distances
     inner join decisions on distances.decision_id = decisions.decision_id
 

@@ -8,6 +8,11 @@ with final as (
     select
         page,
         sentence
+    from {{ ref('finding_incumbent') }}
+    union all
+    select
+        page,
+        sentence
     from {{ ref('finding_accuracy_cost') }}
     union all
     select
@@ -69,6 +74,36 @@ with final as (
         page,
         sentence
     from {{ ref('finding_staleness') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_audits') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_label_delay') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_delayed_feedback') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_calibrators') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_reliability') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_shrinkage') }}
 
 )
 

@@ -16,9 +16,11 @@ final as (
         sales_value,
         margin_value,
         contact_cost,
+        wrong_contact_cost,
         profit,
         conversions / nullif(contacted, 0) as conversion_rate,
-        profit / nullif(contacted, 0) * 1000 as usd_profit_per_1k_contacts
+        profit / nullif(contacted, 0) * 1000 as usd_profit_per_1k_contacts,
+        assumption
     from value_periods
 
 )

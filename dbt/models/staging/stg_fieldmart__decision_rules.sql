@@ -17,7 +17,10 @@ renamed as (
         cast(threshold as double) as threshold,
         cast(value as double) as value,
         cast(outcome as varchar) as outcome,
-        cast(why as varchar) as why
+        cast(why as varchar) as why,
+        cast(note as varchar) as note,
+        cast(periods_needed as integer) as periods_needed,
+        cast(days_needed as integer) as days_needed
     from source
 
 )

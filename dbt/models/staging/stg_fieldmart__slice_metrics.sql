@@ -17,6 +17,9 @@ renamed as (
         cast(sum_logloss as double) as sum_logloss,
         cast(calibration_ratio_lo as double) as calibration_ratio_lo,
         cast(calibration_ratio_hi as double) as calibration_ratio_hi,
+        cast(n_periods as integer) as n_periods,
+        cast(p_value as double) as p_value,
+        cast(p_adjusted as double) as p_adjusted,
         cast(min_n as bigint) as min_n
     from source
 

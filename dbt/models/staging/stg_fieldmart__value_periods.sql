@@ -16,7 +16,9 @@ renamed as (
         cast(sales_value as double) as sales_value,
         cast(margin_value as double) as margin_value,
         cast(contact_cost as double) as contact_cost,
-        cast(profit as double) as profit
+        cast(wrong_contact_cost as double) as wrong_contact_cost,
+        cast(profit as double) as profit,
+        cast(assumption as varchar) as assumption
     from source
 
 )

@@ -1,0 +1,66 @@
+with by_k as (
+
+    select * from {{ ref('stg_fieldmart__value_by_k') }}
+
+),
+
+comparison as (
+
+    select * from {{ ref('stg_fieldmart__k_comparison') }}
+
+),
+
+ranked as (
+
+    select
+        by_k.*,
+        coalesce(comparison.is_verdict, false) as is_verdict,
+        rank() over (partition by by_k.objective order by by_k.total desc) as rank_by_objective,
+        rank() over (partition by by_k.objective order by comparison.logloss asc) as rank_by_logloss
+    from by_k
+    left join comparison on by_k.model_id = comparison.model_id
+
+),
+
+-- Spearman's correlation is that of the ranks
+correlated as (
+
+    select
+        ranked.objective,
+        corr(ranked.rank_by_objective, profit.rank_by_objective) as rank_correlation_with_profit,
+        corr(ranked.rank_by_objective, ranked.rank_by_logloss) as rank_correlation_with_logloss
+    from ranked
+    left join ranked as profit on ranked.model_id = profit.model_id and profit.objective = 'profit'
+    group by ranked.objective
+
+),
+
+final as (
+
+    select
+        ranked.model_id,
+        ranked.k,
+        ranked.is_verdict,
+        ranked.objective,
+        case when ranked.objective = 'conversions' then 'conversions' else 'USD' end as unit,
+        ranked.total,
+        cast(ranked.rank_by_objective as integer) as rank_by_objective,
+        cast(ranked.rank_by_logloss as integer) as rank_by_logloss,
+        ranked.delta,
+        ranked.delta_lo,
+        ranked.delta_hi,
+        coalesce(ranked.delta_lo > 0 or ranked.delta_hi < 0, false) as is_distinct,
+        if(
+            isnan(correlated.rank_correlation_with_profit), null, correlated.rank_correlation_with_profit
+        ) as rank_correlation_with_profit,
+        if(
+            isnan(correlated.rank_correlation_with_logloss), null, correlated.rank_correlation_with_logloss
+        ) as rank_correlation_with_logloss,
+        ranked.n_periods,
+        ranked.assumption
+    from ranked
+    inner join correlated on ranked.objective = correlated.objective
+
+)
+
+select * from final

@@ -1,0 +1,161 @@
+"""The commands around the decision: decide, approve, waive, ready and log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Annotated
+
+import typer
+
+from jobs import approvals, cli, decide, decision_log, exit_codes, explain_decision, gate, ready
+from jobs.lake import LakeError
+from jobs.spark_session import session
+
+By = Annotated[str, typer.Option(help="Who stands for it: one of the gate's approvers.")]
+Why = Annotated[str, typer.Option(help="Why, for whoever reads the log.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def decide_command(
+    contract: cli.Contract = cli.DEFAULT,
+    date: cli.Date = None,
+    warehouse: cli.Warehouse = cli.ROOT,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every rule, the k compared, what blocks and what would change it.")
+    ] = False,
+    exit_code: Annotated[
+        bool,
+        typer.Option("--exit-code", help="End with 0 on GO, 3 for want of evidence, 4 on another HOLD, 5 on NO-GO."),
+    ] = False,
+) -> None:
+    """GO, HOLD or NO-GO by the gate; on GO refit; append to the decision log."""
+    code = cli.guarded(lambda: _decide(contract, date, warehouse, explain))
+    if exit_code and code:
+        raise typer.Exit(code)
+
+
+def _decide(contract: cli.Contract, date: cli.Date, warehouse: cli.Warehouse, explain: bool) -> int:
+    cycle = cli.cycle_of(contract, date, warehouse)
+    entry = decision_log.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
+    try:
+        decide.mart_in_building(cycle)
+    except LakeError:
+        if entry is None or not explain:  # a published cycle's decision can be explained, not made
+            raise
+    else:
+        entry = decide.run(cycle, session(cycle.warehouse), cli.policy(contract, "gate.yml"))
+    if explain:
+        approval = decision_log.approval_of(decision_log.entries(cycle.warehouse), entry.decision_id)
+        for line in explain_decision.lines(entry, approval, explain_decision.mart_of(cycle)):
+            typer.echo(line)
+    else:
+        cycle.progress.console.print(f"{entry.payload['verdict']}: {entry.payload['reason']}", soft_wrap=True)
+    is_missing = any(rule["outcome"] == "missing" for rule in entry.payload["rules"])
+    held = exit_codes.MISSING_EVIDENCE if is_missing else exit_codes.HELD
+    return {"GO": 0, "HOLD": held, "NO-GO": exit_codes.REFUSED}[entry.payload["verdict"]]
+
+
+def approve_command(
+    by: By,
+    why: Why,
+    contract: cli.Contract = cli.DEFAULT,
+    date: cli.Date = None,
+    warehouse: cli.Warehouse = cli.ROOT,
+    decision: Annotated[
+        str | None, typer.Option(help="Id of the decision that was looked at.  [default: the one in force]")
+    ] = None,
+) -> None:
+    """Promote the model of a HOLD all the same: refit, log, make it champion."""
+
+    def step() -> None:
+        cycle = cli.cycle_of(contract, date, warehouse)
+        policy = cli.policy(contract, "gate.yml")
+        approvals.approvable(cycle, gate.load_gate(policy), by, why, decision)  # before Spark is started for nothing
+        entry = approvals.approve(cycle, session(cycle.warehouse), policy, by, why, decision)
+        typer.echo(
+            f"approved {entry.payload['decision_id']}: {entry.payload['promotes']} is champion from the cycle of"
+            f" {entry.payload['cycle_date']} on; `fieldmart score`, `monitor` and `publish` bring it to readers"
+        )
+
+    cli.guarded(step)
+
+
+def waive_command(
+    rule: Annotated[str, typer.Option(help="A soft rule of the gate.")],
+    by: By,
+    why: Why,
+    until: Annotated[dt.datetime, typer.Option(formats=["%Y-%m-%d"], help="Last cycle the waiver counts for.")],
+    contract: cli.Contract = cli.DEFAULT,
+    date: cli.Date = None,
+    warehouse: cli.Warehouse = cli.ROOT,
+) -> None:
+    """Let a soft rule that fails pass, from the cycle of DATE on; `fieldmart decide` then decides with it."""
+
+    def step() -> None:
+        cycle = cli.cycle_of(contract, date, warehouse)
+        entry = approvals.waive(cycle, cli.policy(contract, "gate.yml"), rule, by, why, until.date())
+        typer.echo(f"waiver {entry.decision_id}: {entry.text}")
+
+    cli.guarded(step)
+
+
+def ready_command(
+    contract: cli.Contract = cli.DEFAULT,
+    warehouse: cli.Warehouse = cli.ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """The checklist before production, on the release that is served: evidence, or what is missing and exit code 1."""
+
+    def step() -> list[ready.Item]:
+        return ready.checklist(warehouse.resolve(), cli.load(contract).name)
+
+    items = cli.guarded(step)
+    if as_json:
+        typer.echo(json.dumps([item.record() for item in items], indent=2))
+    else:
+        for item in items:
+            typer.echo(item.line)
+    failed = [item.name for item in items if not item.passed]
+    if failed:
+        typer.echo(f"fieldmart: not ready: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
+
+
+log_app = typer.Typer(invoke_without_command=True, help="Verify the decision log and print its entries.")
+
+
+@log_app.callback()
+def log_command(context: typer.Context, warehouse: cli.Warehouse = cli.ROOT) -> None:
+    """Verify the decision log's hash chain and print its entries."""
+    if context.invoked_subcommand is None:
+        cli.guarded(lambda: _show_log(warehouse))
+
+
+@log_app.command("verify")
+def verify_command(warehouse: cli.Warehouse = cli.ROOT) -> None:
+    """Verify the decision log's hash chain; exit code 1 and the line at fault if it does not hold."""
+    cli.guarded(lambda: typer.echo(_intact(decision_log.verify(warehouse))))
+
+
+def _show_log(warehouse: cli.Warehouse) -> None:
+    report = decision_log.verify(warehouse)
+    for entry in decision_log.entries(warehouse):
+        who = (
+            f"  by {entry.payload['by']}" if "by" in entry.payload and entry.kind not in ("approval", "waiver") else ""
+        )
+        typer.echo(f"{entry.seq:>4}  {entry.at}  {entry.kind:<9} {entry.text}{who}  {entry.entry_hash[:12]}")
+    typer.echo(_intact(report))
+
+
+def _intact(report: decision_log.Report) -> str:
+    torn = f", {report.torn_bytes} torn bytes ignored" if report.torn_bytes else ""
+    return f"{report.entries} entries, chain intact{torn}, head {report.head[:12]}"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file, but for decide, which has its place among the steps."""
+    app.command("approve")(approve_command)
+    app.command("waive")(waive_command)
+    app.command("ready")(ready_command)
+    app.add_typer(log_app, name="log")
