@@ -6,6 +6,7 @@ so the training rows are passed once, in chunks, however many there are. NumPy o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ SMOOTHING = 20.0  # rows at the base rate that every value starts with
 AT_MOST = 500_000  # judged rows
 
 
-def counts(X: np.ndarray, y: np.ndarray, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+def counts(
+    X: np.ndarray, y: np.ndarray, n_features: int, columns: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows and conversions by feature id, float64 [n_features] each, of X int32 [n] or [n, fields] (a feature is of one
-    field, so fields do not mix)."""
+    field, so fields do not mix); of some `columns` only if they are named."""
     n, c = np.zeros(n_features), np.zeros(n_features)
     for start in range(0, len(y), CHUNK):
         part = slice(start, start + CHUNK)
-        ids, labels = np.asarray(X[part]), np.asarray(y[part])
+        ids, labels = np.asarray(X[part] if columns is None else X[part][:, columns]), np.asarray(y[part])
         n += np.bincount(ids.ravel(), minlength=n_features)
         c += np.bincount(ids[labels > 0].ravel(), minlength=n_features)
     return n, c

@@ -21,7 +21,8 @@ def group_sums(task: dict[str, Any]) -> list[dict[str, Any]]:
     task: folders judged and predictions, `place`, `attributes`, `top_n`. Returns attribute, group, `sums` float64
     [periods, 3] (rows, conversions, sum of p), `entities`, `ratio_error` (of sum of p over conversions, clustered by
     entity; None without a conversion or a second entity), `area` (AUC within the group, or None), `contacted` and
-    `captured`: rows and conversions among the `top_n` of each candidate and period that rank highest.
+    `captured`: rows and conversions among the `top_n` of each candidate and period that rank highest by raw logit, as
+    contacts are chosen (a calibrator may tie what the model tells apart).
     """
     rows, predictions = opened(task)
     test = rows.splits["test"]
@@ -30,7 +31,7 @@ def group_sums(task: dict[str, Any]) -> list[dict[str, Any]]:
     period = np.concatenate(
         [np.full(rows.periods[n].stop - rows.periods[n].start, i) for i, n in enumerate(rows.periods_of("test"))]
     )
-    chosen = contacted(rows, test, period, p, task["top_n"])
+    chosen = contacted(rows, test, period, np.asarray(predictions.logits(task["place"])[test]), task["top_n"])
     found = []
     for attribute in task["attributes"]:
         column = rows.slice_names.index(attribute)
@@ -51,14 +52,14 @@ def group_sums(task: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def contacted(rows: JudgedRows, span: slice, period: np.ndarray, p: np.ndarray, top_n: int) -> np.ndarray:
+def contacted(rows: JudgedRows, span: slice, period: np.ndarray, score: np.ndarray, top_n: int) -> np.ndarray:
     """Whether each row of the span is among the `top_n` eligible ones of its candidate and period, bool [n]."""
-    eligible = np.ones(len(p), bool) if rows.eligible is None else np.asarray(rows.eligible[span])
+    eligible = np.ones(len(score), bool) if rows.eligible is None else np.asarray(rows.eligible[span])
     mine = np.flatnonzero(eligible)
     _, candidate = np.unique(rows.candidate[span][mine], return_inverse=True)
     group = period[mine] * (candidate.max(initial=0) + 1) + candidate
-    found = np.zeros(len(p), bool)
-    found[mine] = levels(p[mine], rows.tie[span][mine], group) <= top_n
+    found = np.zeros(len(score), bool)
+    found[mine] = levels(score[mine], rows.tie[span][mine], group) <= top_n
     return found
 
 

@@ -2,7 +2,7 @@
 
     y.npy int8, entity.npy candidate.npy tie.npy uint64, value.npy float64, slices.npy int32 [n, S]
     cost.npy float64, eligible.npy bool    only where the contract has such columns
-    judged.json    {"rows": folder of the RowStore that has their features, "first": their first row in it, …}
+    judged.json    {"rows": folder of the data set that has their features, "first": their first row in it, …}
 
 Row i is row `first` + i of the RowStore, so features stand on disk once. Keys are 64-bit hashes: what groups rows by
 entity or candidate needs no dictionary that all tasks would have to share.
@@ -69,7 +69,7 @@ class JudgedRows:
             slice_values=header["slice_values"],
             periods=periods,
             splits=splits,
-            store=RowStore.open((folder / header["rows"]).resolve()),
+            store=RowStore.open(arrays_of(folder / header["rows"])),
             first=header["first"],
         )
 
@@ -122,6 +122,12 @@ class JudgedRows:
             "optional": list(optional),
         }
         (folder / HEADER).write_text(json.dumps(header))
+
+
+def arrays_of(folder: Path) -> Path:
+    """Where the arrays of a data set lie: in the folder of its run, which its manifest names, else in `folder`."""
+    manifest = folder / "manifest.json"
+    return (folder / json.loads(manifest.read_text())["run"] if manifest.exists() else folder).resolve()
 
 
 def put(folder: Path | str, first: int, columns: Mapping[str, np.ndarray]) -> None:

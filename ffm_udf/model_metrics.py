@@ -22,6 +22,7 @@ def of_model(task: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     `task`: folders judged and predictions, place, top_n (of the ranking metrics).
     """
     rows, predictions = opened(task)
+    logits = predictions.logits(task["place"])
     periods, parts = [], []
     for part in PARTS:
         span = rows.splits[part]
@@ -31,7 +32,7 @@ def of_model(task: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             inside = rows.periods[number]
             here = slice(inside.start - span.start, inside.stop - span.start)
             found = sums(y[here], p[here]) | areas(y[here], p[here])
-            found |= ranking(*ranked(rows, inside, p[here]), task["top_n"])
+            found |= ranking(*ranked(rows, inside, np.asarray(logits[inside])), task["top_n"])
             periods.append({"split": part, "period_no": number, **found})
     return {"periods": periods, "parts": parts}
 
@@ -54,14 +55,15 @@ def areas(y: np.ndarray, p: np.ndarray) -> dict[str, float | None]:
     return {"auc": auc(y, p), "pr_auc": average_precision(y, p)}
 
 
-def ranked(rows: JudgedRows, span: slice, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels of the rows of `span` that may be targeted, by candidate and falling p, ties in pseudo-random order;
-    and the first row of every candidate, with the end last."""
+def ranked(rows: JudgedRows, span: slice, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of the rows of `span` that may be targeted, by candidate and falling score, ties in pseudo-random
+    order; and the first row of every candidate, with the end last. The score is the raw logit, since a calibrator may
+    tie what it tells apart."""
     y, candidate, tie = (np.asarray(array[span]) for array in (rows.y, rows.candidate, rows.tie))
     if rows.eligible is not None:
         kept = np.asarray(rows.eligible[span])
-        y, candidate, tie, p = y[kept], candidate[kept], tie[kept], p[kept]
-    order = np.lexsort((tie, -p, candidate))
+        y, candidate, tie, score = y[kept], candidate[kept], tie[kept], score[kept]
+    order = np.lexsort((tie, -score, candidate))
     return y[order], starts_of(candidate[order])
 
 

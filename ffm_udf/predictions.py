@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ffm_udf import calibration
-from ffm_udf.judged_rows import JudgedRows
+from ffm_udf.judged_rows import JudgedRows, arrays_of
 
 HEADER = "predictions.json"
 
@@ -34,7 +34,7 @@ class Predictions:
         folder = Path(folder)
         header = json.loads((folder / HEADER).read_text())
         by_place = [{int(number): found for number, found in mine.items()} for mine in header["calibrators"]]
-        return cls((folder / header["logits"]).resolve(), by_place, rows.periods)
+        return cls(arrays_of(folder / header["logits"]), by_place, rows.periods)
 
     def logits(self, place: int) -> np.ndarray:
         """Raw logits float32 [n], memory-mapped."""
@@ -42,7 +42,7 @@ class Predictions:
 
     def p(self, place: int, rows: slice) -> np.ndarray:
         """Calibrated probabilities float64 of `rows`, each period's by the calibrator in force then; periods before the
-        first one with a calibrator of its own (valid, calib) get that one's."""
+        first one with a calibrator of its own get that one's."""
         logits, known = self.logits(place), self.calibrators[place]
         found = np.empty(rows.stop - rows.start, np.float64)
         for number, span in self.periods.items():

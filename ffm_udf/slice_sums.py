@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ffm_udf.field_scan import counts
 from ffm_udf.judged_rows import JudgedRows
 from ffm_udf.metrics import row_logloss
 from ffm_udf.predictions import opened
@@ -32,14 +33,15 @@ class Slices:
     values: list[str]
 
 
-def seen_rows(rows: JudgedRows, span: slice, training: slice, field: str, unknown: int) -> np.ndarray:
-    """How many rows of `training` (of the RowStore) have the value of `field` that each row of `span` has, int64 [n];
-    0 for a value the model does not know, whose feature is `unknown`."""
-    column = rows.fields.index(field)
-    counts = np.bincount(rows.store.X[training, column], minlength=unknown + 1)
-    counts[unknown] = 0
-    mine = rows.X[span, column]
-    return np.where(mine < len(counts), counts[np.minimum(mine, len(counts) - 1)], 0)
+def seen_rows(
+    rows: JudgedRows, span: slice, training: slice, unknown: dict[str, int], n_features: int
+) -> dict[str, np.ndarray]:
+    """How many rows of `training` (of the RowStore) have the value that each row of `span` has, float64 [n] by field of
+    `unknown`; 0 for a value the model does not know, whose feature that is. One pass over the rows, in chunks."""
+    columns = [rows.fields.index(field) for field in unknown]
+    seen, _ = counts(rows.store.X[training], rows.store.y[training], n_features, columns)
+    seen[list(unknown.values())] = 0
+    return {field: seen[rows.X[span, column]] for field, column in zip(unknown, columns, strict=True)}
 
 
 def by_frequency(name: str, seen: np.ndarray, min_count: int, is_fine: bool) -> Slices:
@@ -57,16 +59,14 @@ def by_frequency(name: str, seen: np.ndarray, min_count: int, is_fine: bool) -> 
 def slices_of(rows: JudgedRows, span: slice, task: dict[str, Any]) -> list[Slices]:
     """The declared slices of the rows, then those built in that the contract has no slice of the same name for.
 
-    task: `training` [first, stop) rows of the RowStore; `unknown`: field -> the feature of its unknown values;
-    `entity_field`, `candidate_field`; `plain_fields`: those that are no history; `min_count`.
+    task: `training` [first, stop) rows of the RowStore; `n_features`; `unknown`: field -> the feature of its unknown
+    values; `entity_field`, `candidate_field`; `plain_fields`: those that are no history; `min_count`.
     """
     found = declared(rows, span)
     training = slice(*task["training"])
-    seen = {
-        field: seen_rows(rows, span, training, field, unknown)
-        for field, unknown in task["unknown"].items()
-        if field in {task["entity_field"], task["candidate_field"], *task["plain_fields"]}
-    }
+    needed = {task["entity_field"], task["candidate_field"], *task["plain_fields"]}
+    unknown = {field: feature for field, feature in task["unknown"].items() if field in needed}
+    seen = seen_rows(rows, span, training, unknown, task["n_features"])
     built_in = [
         by_frequency("entity_seen", seen[task["entity_field"]], task["min_count"], False),
         by_frequency("candidate_seen", seen[task["candidate_field"]], task["min_count"], False),

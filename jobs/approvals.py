@@ -1,7 +1,7 @@
 """What people add to the gate: an approval promotes a model that was held, a waiver lets a soft rule pass for a while.
 
-Both are entries of the decision log, given by one of the gate's `approvers`. Neither reaches a hard rule or stands in
-for evidence that is missing.
+Both are entries of the decision log, given by one of the gate's `approvers`. Neither overrules a hard rule or stands in
+for the evidence of one. Evidence that a soft rule lacks can be done without by approving, not by waiving.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pyspark.sql import SparkSession
 
 from jobs import decide, decision_log, gate
 from jobs.cycle import Cycle
+
+MOST_DAYS = 92  # a waiver, from its first cycle on: after a quarter somebody has to say it again
 
 
 class ApprovalError(ValueError):
@@ -70,33 +72,59 @@ def approvable(
         raise ApprovalError(f"only a HOLD can be approved, got {said['verdict']} on {of}: {said['reason']}")
     if said["gate_sha"] != policy.sha:
         raise ApprovalError(f"the gate was changed after {decision.decision_id} was made by it: decide on {of} again")
+    later = decision_log.promoted(decision_log.entries(cycle.warehouse), cycle.contract.name)
+    if later is not None and later.cycle_date > cycle.date:
+        raise ApprovalError(
+            f"{of} must be the latest cycle that promotes a model, got {later.promotes} as champion from the cycle of"
+            f" {later.cycle_date}: {decision.decision_id} is superseded"
+        )
     absent = [rule["rule"] for rule in said["rules"] if (rule["severity"], rule["outcome"]) == ("hard", "missing")]
     if absent or said["model_id"] is None:
         what = ", ".join(absent) or "which k"
         raise ApprovalError(f"evidence of hard rules must be there, got none for {what} on {of}")
-    decided = dt.datetime.fromisoformat(decision.at)
-    age = (now or dt.datetime.now(dt.UTC)) - decided
-    already = decision_log.approval_of(decision_log.entries(cycle.warehouse), decision.decision_id)
-    if already is None and age > dt.timedelta(days=policy.approve_within_days):
+    if decision_log.approval_of(decision_log.entries(cycle.warehouse), decision.decision_id) is None:
+        _check_fresh(cycle, policy, decision, now or dt.datetime.now(dt.UTC))
+    return decision
+
+
+def _check_fresh(cycle: Cycle, policy: gate.Gate, decision: decision_log.Entry, now: dt.datetime) -> None:
+    """A refit now must be of what was decided on, and that not long ago."""
+    decided, of = dt.datetime.fromisoformat(decision.at), f"{cycle.contract.name} {cycle.date}"
+    if now - decided > dt.timedelta(days=policy.approve_within_days):
         raise ApprovalError(
             f"{decision.decision_id} must be approved within {policy.approve_within_days} days, it was made on"
             f" {decided:%Y-%m-%d}: decide on a new cycle"
         )
-    return decision
+    then, today = decision.payload.get("refit_from"), decide.refit_from(cycle)
+    if then is None:
+        raise ApprovalError(f"{decision.decision_id} must say which data it stands on, got none: decide on {of} again")
+    changed = ", ".join(name for name in today if then.get(name) != today[name])
+    if changed:
+        raise ApprovalError(
+            f"{of} was evaluated again since {decision.decision_id} (other {changed}): run `fieldmart warehouse` and"
+            " `fieldmart decide`"
+        )
 
 
 def waive(
     cycle: Cycle, policy: Path, rule: str, by: str, why: str, until: dt.date, now: dt.datetime | None = None
 ) -> decision_log.Entry:
-    """Let soft rule `rule` pass on the cycles from this one to that of `until`; returns the entry. Given again with the
-    same words it changes nothing. Raises ApprovalError if the rule is not a soft one or `by` may not."""
+    """Let soft rule `rule`, as it is now, pass on the cycles from this one to that of `until`; returns the entry.
+
+    It replaces an earlier waiver of the rule; an `until` before this cycle only ends that. Given again with the same
+    words it changes nothing. Raises ApprovalError if the rule is not a soft one, `by` may not, `until` is more than
+    MOST_DAYS away, or there is nothing to end.
+    """
     terms = gate.load_gate(policy)
     _check_person(terms, by, why)
-    soft = sorted(known.name for known in terms.rules if known.severity == "soft")
+    soft = {known.name: known for known in terms.rules if known.severity == "soft"}
     if rule not in soft:
-        raise ApprovalError(f"--rule must be a soft rule of the gate ({', '.join(soft)}), got {rule!r}")
-    if until < cycle.date:
-        raise ApprovalError(f"--until must not lie before the cycle of {cycle.date}, got {until}")
+        raise ApprovalError(f"--rule must be a soft rule of the gate ({', '.join(sorted(soft))}), got {rule!r}")
+    last = cycle.date + dt.timedelta(days=MOST_DAYS)
+    if until > last:
+        raise ApprovalError(
+            f"--until must lie within {MOST_DAYS} days of the cycle of {cycle.date}, got {until} > {last}"
+        )
     payload = {
         "contract": cycle.contract.name,
         "cycle_date": cycle.date.isoformat(),
@@ -105,10 +133,14 @@ def waive(
         "why": why.strip(),
         "until": until.isoformat(),
         "gate_sha": terms.sha,
+        "rule_sha": soft[rule].sha,
     }
-    given = [entry for entry in decision_log.entries(cycle.warehouse) if entry.kind == "waiver"]
-    same = next((entry for entry in reversed(given) if entry.payload == payload), None)
-    return same or decision_log.append(cycle.warehouse, "waiver", payload, now)
+    before = decide.last_waivers(cycle).get(rule)
+    if before is not None and before.payload == payload:
+        return before
+    if until < cycle.date and (before is None or before.payload["until"] < cycle.date.isoformat()):
+        raise ApprovalError(f"--until must not lie before the cycle of {cycle.date} where no waiver ends, got {until}")
+    return decision_log.append(cycle.warehouse, "waiver", payload, now)
 
 
 def _check_person(policy: gate.Gate, by: str, why: str) -> None:

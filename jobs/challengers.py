@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import optimize
 
@@ -36,21 +38,25 @@ def challenger_at(incumbent: np.ndarray, other: np.ndarray, rates: np.ndarray, g
 
 
 class Challenge:
-    """An incumbent and a challenger with (1 + gap) times its true logloss, different from it as `other` is."""
+    """An incumbent and challengers with (1 + gap) times its true logloss, different from it as each of `others` is. Of
+    several the one with the lowest logloss on the test periods challenges: chosen on them, then judged on them."""
 
-    def __init__(self, stored: Stored, incumbent: Model, other: Model, gap: float) -> None:
+    def __init__(self, stored: Stored, incumbent: Model, others: Sequence[Model], gap: float) -> None:
         rates = stored.pool({"n": (1.0, 0.0)}).rates()
         p = stored.p[incumbent]
-        sums = model_sums({"incumbent": p, "challenger": challenger_at(p, stored.p[other], rates, gap)})
-        self.names, self.pool = list(sums), stored.pool(sums)
+        models = {f"challenger {i}": challenger_at(p, stored.p[one], rates, gap) for i, one in enumerate(others)}
+        sums = model_sums({"incumbent": p, **models})
+        self.challengers, self.names, self.pool = list(models), list(sums), stored.pool(sums)
 
     def compared(self, worlds: int, n_periods: int, seed: int) -> list[dict]:
         """The comparison that is printed, in each of so many worlds."""
-        models = ["incumbent", "challenger"]
-        return [
-            comparison.compare_incumbent(period_rows(models, self.names, world), "challenger", "incumbent", MARGIN)
-            for world in self.pool.draw(worlds, n_periods, seed)
-        ]
+        at = [self.names.index(f"sum_logloss {model_id}") for model_id in self.challengers]
+        found = []
+        for world in self.pool.draw(worlds, n_periods, seed):
+            chosen = self.challengers[int(world[:, at].sum(axis=0).argmin())]
+            rows = period_rows(["incumbent", chosen], self.names, world)
+            found.append(comparison.compare_incumbent(rows, chosen, "incumbent", MARGIN))
+        return found
 
     def promoted(self, is_cheaper: bool, worlds: int, n_periods: int, seed: int) -> Share:
         """How often the challenger has earned the place."""

@@ -34,6 +34,8 @@ EVIDENCE = (
 )
 # Measured by commands of their own, not nightly: a cycle stands on what the contract measured last.
 OCCASIONAL = ("lever_gain", "staleness_cost", "delayed_feedback")
+# What a refit is made from beside the contract; the evidence must be about the same.
+REFIT_FROM = ("rows", "vocabulary", "models", "predictions", "calibrators")
 
 
 def build_evidence(cycle: Cycle, gate: Path | None = None) -> Path:
@@ -53,7 +55,7 @@ def build_evidence(cycle: Cycle, gate: Path | None = None) -> Path:
         files = {name: data.files for name, data in facts.items()}
         variables = cycle.state()["run"].get("evidence_variables")
         warehouse.build(database, files, select=warehouse.EVIDENCE, variables=variables)
-        cycle.remember({}, run={"release_id": building.release_id})
+        cycle.remember({}, run={"release_id": building.release_id, "refit_from": refit_from(cycle)})
         stage.rows, stage.bytes = sum(data.rows for data in facts.values()), database.stat().st_size
     return database
 
@@ -90,7 +92,13 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | No
     with cycle.stage("decide") as stage:
         database = mart_in_building(cycle)
         registered = cycle.state()["run"].get("registered_gate_sha")
-        live = live_waivers(cycle)
+        stands_on = cycle.state()["run"].get("refit_from")
+        if stands_on != refit_from(cycle):
+            raise LakeError(
+                f"evidence marts of {cycle.contract.name} {cycle.date} must stand on what was evaluated last, got"
+                " others: run `fieldmart warehouse` first"
+            )
+        live = live_waivers(cycle, policy)
         found = gates.evaluate(policy, database, registered, live, cycle.contract.period.days)
         found = killed(found, policy, decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
         stage.rows = len(found.rules)
@@ -98,7 +106,9 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | No
     if found.verdict == "GO" and found.model_id:
         promotes = refit(cycle, spark, found.model_id, stall_timeout)
     name, release_id = cycle.contract.name, cycle.state()["run"].get("release_id")
-    entry = decision_log.append_decision(cycle.warehouse, name, cycle.date, found, promotes, release_id=release_id)
+    entry = decision_log.append_decision(
+        cycle.warehouse, name, cycle.date, found, promotes, release_id=release_id, refit_from=stands_on
+    )
     decision_log.write_aliases(cycle.warehouse)
     said = {name: entry.payload[name] for name in ("verdict", "reason")}
     cycle.remember({}, run={"decision_id": entry.decision_id, **said})
@@ -115,15 +125,34 @@ def refit(cycle: Cycle, spark: SparkSession, model_id: str, stall_timeout: float
     return promotes
 
 
-def live_waivers(cycle: Cycle) -> list[gates.Waiver]:
-    """The waivers that count for this cycle: given on it or before it, and not run out, the last given of a rule last.
-    An old date is decided again without those of later cycles."""
-    day = dt.date.fromisoformat
-    return [
-        gates.Waiver(said["rule"], said["by"], said["why"], day(said["until"]))
-        for said in (entry.payload for entry in decision_log.entries(cycle.warehouse) if entry.kind == "waiver")
-        if said["contract"] == cycle.contract.name and day(said["cycle_date"]) <= cycle.date <= day(said["until"])
+def refit_from(cycle: Cycle) -> dict[str, str | None]:
+    """The keys of the data sets that a refit of this cycle would be made from now."""
+    datasets = cycle.state()["datasets"]
+    return {name: datasets.get(name) for name in REFIT_FROM}
+
+
+def last_waivers(cycle: Cycle) -> dict[str, decision_log.Entry]:
+    """By rule, the waiver of the latest cycle up to this one, of several on it the last given: it replaces those before
+    it, run out or not. An old date is decided again without those of later cycles."""
+    given = [
+        entry
+        for entry in decision_log.entries(cycle.warehouse)
+        if entry.kind == "waiver"
+        and entry.payload["contract"] == cycle.contract.name
+        and entry.payload["cycle_date"] <= cycle.date.isoformat()
     ]
+    given.sort(key=lambda entry: entry.payload["cycle_date"])  # stable: within a cycle as written
+    return {entry.payload["rule"]: entry for entry in given}
+
+
+def live_waivers(cycle: Cycle, policy: gates.Gate) -> list[gates.Waiver]:
+    """The waivers that count for this cycle: the last of a rule, unless it ran out or the rule was changed since."""
+    known, found = {rule.name: rule.sha for rule in policy.rules}, []
+    for rule, entry in last_waivers(cycle).items():
+        said, until = entry.payload, dt.date.fromisoformat(entry.payload["until"])
+        if until >= cycle.date and said.get("rule_sha") == known.get(rule, ""):
+            found.append(gates.Waiver(rule, said["by"], said["why"], until))
+    return found
 
 
 def killed(

@@ -9,8 +9,10 @@ release manifests keep their decision's id.) A line is committed by its newline:
 crash left of an append that never returned, and counts as not written. Everything else, the alias `champion` above
 all, is derived from the log and can be rebuilt.
 
-A model is promoted by a decision GO, or by the approval of a decision HOLD (jobs/approvals.py). Both count for the
-cycle that was decided on, whenever they were written: an old date run again sees what was promoted by its time.
+A model is promoted by a decision GO, or by the approval of a decision HOLD (jobs/approvals.py). On every cycle only
+the decision in force counts, the last one written: decided again with another outcome, a cycle promotes nothing any
+more. Both count for the cycle that was decided on, whenever they were written: an old date run again sees what was
+promoted by its time.
 """
 
 from __future__ import annotations
@@ -67,7 +69,10 @@ class Entry:
         if self.kind == "approval":
             return f"{said['decision_id']} by {said['by']}: {said['why']}"
         if self.kind == "waiver":
-            return f"{said['rule']} from {said['cycle_date']} until {said['until']} by {said['by']}: {said['why']}"
+            lasts = f"from {said['cycle_date']} until {said['until']}"
+            if said["until"] < said["cycle_date"]:
+                lasts = f"no more from {said['cycle_date']} on"
+            return f"{said['rule']} {lasts} by {said['by']}: {said['why']}"
         return said["verdict"] if self.kind == "decision" else said["release_id"]
 
 
@@ -120,28 +125,31 @@ def append_decision(
     promotes: str | None = None,
     at: dt.datetime | None = None,
     release_id: str | None = None,
+    refit_from: dict[str, str | None] | None = None,
 ) -> Entry:
     """Commit the decision on a cycle, or return the entry that says the same already.
 
     `promotes` is the model that becomes champion on GO when that is not the evaluated one itself but its refit;
-    `release_id` is the release that is being built on the evidence. Said already: the cycle's latest decision stands on
-    the same evidence, gate and waivers.
+    `release_id` is the release that is being built on the evidence; `refit_from` are the keys of the data sets that a
+    refit needs and the evidence was made from. Said already: the cycle's latest decision stands on the same evidence,
+    data sets, gate and waivers.
     """
     payload = {
         "contract": contract,
         "cycle_date": cycle_date.isoformat(),
         "promotes": promotes or evaluation.model_id,
         "release_id": release_id,
+        "refit_from": refit_from,
         **asdict(evaluation),
     }
-    key = ("contract", "cycle_date", "gate_sha", "evidence_sha", "verdict", "reason")
+    key = ("contract", "cycle_date", "gate_sha", "evidence_sha", "verdict", "reason", "refit_from")
     with locked(_lock(warehouse)):
         same_cycle = [
             entry
             for entry in entries(warehouse)
             if entry.kind == "decision" and all(entry.payload[name] == payload[name] for name in key[:2])
         ]
-        if same_cycle and all(same_cycle[-1].payload[name] == payload[name] for name in key):
+        if same_cycle and all(same_cycle[-1].payload.get(name) == payload[name] for name in key):
             return same_cycle[-1]
         return _append(warehouse, "decision", payload, at)
 
@@ -201,17 +209,18 @@ def last_sweep(warehouse: Path, contract: str, as_of: dt.date, terms_sha: str) -
 
 
 def champion(warehouse: Path, contract: str, as_of: dt.date | None = None) -> str | None:
-    """The model of `contract` that was promoted last, None before the first; HOLD and NO-GO leave it as it is.
+    """The model of `contract` that was promoted on the latest cycle, None before the first; HOLD and NO-GO on a later
+    cycle leave it as it is.
 
     With `as_of`, decisions on later cycles do not count: an old date run again sees the champion of its time.
     """
-    found = _promoted(entries(warehouse), contract, as_of)
+    found = promoted(entries(warehouse), contract, as_of)
     return found.promotes if found else None
 
 
 def incumbent(warehouse: Path, contract: str, date: dt.date) -> Champion | None:
     """The champion that the cycle of `date` found: promoted on a cycle before it. None if there was none."""
-    return _promoted(entries(warehouse), contract, date - dt.timedelta(days=1))
+    return promoted(entries(warehouse), contract, date - dt.timedelta(days=1))
 
 
 def last_decision(warehouse: Path, contract: str, cycle_date: dt.date) -> Entry | None:
@@ -242,7 +251,7 @@ def write_aliases(warehouse: Path) -> dict[str, Any]:
     found = entries(warehouse)
     champions = {}
     for contract in sorted({entry.payload["contract"] for entry in _decisions(found)}):
-        best = _promoted(found, contract)
+        best = promoted(found, contract)
         if best:
             champions[contract] = {
                 "model_id": best.promotes,
@@ -259,7 +268,8 @@ def to_facts(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of the facts `decisions` and `decision_rules`, of one contract and of cycles up to `as_of` if given.
 
-    The champion after a decision is the one after its approval, if it was approved.
+    The champion after a decision is the one until the next: on a later cycle, or up to now. So an approval counts that
+    was written before a later cycle was decided on; after that it shows from the later decision on.
     """
     decisions, rules = [], []
     approvals = [entry for entry in found if entry.kind == "approval"]
@@ -267,7 +277,10 @@ def to_facts(
     for position, entry in enumerate(counted):
         payload = entry.payload
         cycle_date = dt.date.fromisoformat(payload["cycle_date"])
-        best = _promoted([*counted[: position + 1], *approvals], payload["contract"], cycle_date)
+        later = (e for e in _decisions(counted[position:], payload["contract"]) if _day(e) > cycle_date)
+        end = min((e.seq for e in later), default=found[-1].seq + 1)
+        given = [approval for approval in approvals if approval.seq < end]
+        best = promoted([*counted[: position + 1], *given], payload["contract"], cycle_date)
         decisions.append(
             {
                 "decision_id": entry.decision_id,
@@ -337,19 +350,24 @@ def _decisions(found: Iterable[Entry], contract: str | None = None, as_of: dt.da
     ]
 
 
-def _promoted(found: Iterable[Entry], contract: str, as_of: dt.date | None = None) -> Champion | None:
-    """What the GO or the approved HOLD on the latest cycle promoted, of several on it the last written: running an old
-    date again must not demote a model."""
+def promoted(found: Iterable[Entry], contract: str, as_of: dt.date | None = None) -> Champion | None:
+    """What was promoted on the latest cycle (up to `as_of`) whose decision in force is a GO or an approved HOLD.
+
+    Running an old date again must not demote the champion of a later one."""
     found = list(found)
-    approved = {e.payload["decision_id"]: e for e in found if e.kind == "approval"}
-    made = []  # (cycle, place in the log, champion)
-    for entry in _decisions(found, contract, as_of):
-        by = entry if entry.payload["verdict"] == "GO" else approved.get(entry.decision_id)
+    in_force = {
+        _day(entry): entry for entry in _decisions(found, contract, as_of)
+    }  # the last one written of each cycle
+    for day, entry in sorted(in_force.items(), reverse=True):
+        said = entry.payload
+        by = entry if said["verdict"] == "GO" else approval_of(found, entry.decision_id)
         if by is not None:
-            said, day = entry.payload, dt.date.fromisoformat(entry.payload["cycle_date"])
-            best = Champion(by.payload["promotes"], said["model_id"], said["k"], day, entry.decision_id)
-            made.append((day, by.seq, best))
-    return max(made, key=lambda row: row[:2])[2] if made else None
+            return Champion(by.payload["promotes"], said["model_id"], said["k"], day, entry.decision_id)
+    return None
+
+
+def _day(decision: Entry) -> dt.date:
+    return dt.date.fromisoformat(decision.payload["cycle_date"])
 
 
 def _who() -> str:

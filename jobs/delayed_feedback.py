@@ -214,15 +214,21 @@ MEASURED = ("n", "conversions", "sum_p", "sum_logloss", "train_rows", "train_con
 
 
 def against(mine: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Differences in logloss (per row and relative) and in calibration ratio to the reference, all arrays [dates]."""
+    """Differences in logloss (per row and relative) and in calibration ratio to the reference, all arrays [dates];
+    None where nobody converted."""
     loss = mine["sum_logloss"] - reference["sum_logloss"]
     found = {
         "delta_logloss": intervals.ratio(loss, mine["n"]),
         "delta_relative": intervals.ratio(loss, reference["sum_logloss"]),
-        "calibration_ratio": intervals.ratio(mine["sum_p"], mine["conversions"]),
-        "delta_calibration": intervals.ratio(mine["sum_p"] - reference["sum_p"], mine["conversions"]),
     }
-    return {
+    if mine["conversions"].any():
+        found |= {
+            "calibration_ratio": intervals.ratio(mine["sum_p"], mine["conversions"]),
+            "delta_calibration": intervals.ratio(mine["sum_p"] - reference["sum_p"], mine["conversions"]),
+        }
+    nothing = {f"calibration_ratio{end}": None for end in ("_lo", "_hi")}
+    nothing |= {f"delta_calibration{end}": None for end in ("", "_lo", "_hi")}
+    return nothing | {
         f"{name}{end}": value
         for name, interval in found.items()
         for end, value in (("", interval.value), ("_lo", interval.lo), ("_hi", interval.hi))

@@ -69,10 +69,10 @@ class Policies:
 def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path) -> None:
     """Make the evaluation facts of this cycle."""
     cards = candidates(cycle)
-    examples = cycle.dataset("examples").content
-    if not cycle.has("period_metrics") or cycle.state()["run"].get("registered_for") != examples:
-        # Thresholds are registered before anyone can have seen a result on these rows.
-        cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha, "registered_for": examples})
+    window = [str(day) for day in test_window(cycle)]
+    if not cycle.has("period_metrics") or cycle.state()["run"].get("registered_for") != window:
+        # Thresholds are registered before anyone can have seen a result on these periods.
+        cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha, "registered_for": window})
     with cycle.stage("evaluate") as stage:
         policies = Policies(load_gate(gate), load_rates(rates), load_value(value))
         held = incumbent.find(cycle)
@@ -154,12 +154,10 @@ def predict(
     entrants += [held.entrant] if held and held.entrant.model_id not in {e.model_id for e in entrants} else []
     ids = [entrant.model_id for entrant in entrants]
     rows = judged.make_rows(cycle, spark)
-    logits, reused = judged.make_logits(cycle, spark, rows, entrants)
-    if not reused:
-        open_test(cycle, len(entrants))
+    logits, _ = judged.make_logits(cycle, spark, rows, entrants, lambda: open_test(cycle, len(entrants)))
     learned = calibrators(cycle, spark, rows, logits, entrants)
-    predictions, reused = judged.make_predictions(cycle, logits, ids, learned)
     shifts = cycle.dataset("calibrators").manifest["params"]["shifts"]
+    predictions, reused = judged.make_predictions(cycle, rows, logits, ids, learned, shifts)
     return Judged(cycle, spark, rows, logits, predictions, ids, shifts), reused
 
 
@@ -194,8 +192,8 @@ def last_sweep(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> Deci
 def log_sweep(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> None:
     """Log the verdict of a night with enough seeds; later nights with fewer keep it."""
     rows = cycle.dataset("k_comparison").table().to_pylist()
-    chosen = next(row for row in rows if row["is_verdict"])
-    if chosen["n_seeds"] < ENOUGH_SEEDS:
+    chosen = next((row for row in rows if row["is_verdict"]), None)
+    if chosen is None or chosen["n_seeds"] < ENOUGH_SEEDS:
         return
     said = {name: chosen[name] for name in ("k", "best_k", "n_seeds", "n_periods", "margin")}
     about = {
@@ -206,12 +204,17 @@ def log_sweep(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> None:
     decision_log.append_sweep(cycle.warehouse, {**about, **said, "ks": [row["k"] for row in rows]})
 
 
-def open_test(cycle: Cycle, scored: int) -> None:
-    """Log that the test periods were looked at: who looks often enough finds something by chance."""
+def test_window(cycle: Cycle) -> tuple[dt.date, dt.date]:
+    """First and last test period."""
     rows = cycle.dataset("label_rates").table().to_pylist()
     days = [row["period"] for row in rows if row["split"] == "test"]
+    return min(days), max(days)
+
+
+def open_test(cycle: Cycle, scored: int) -> None:
+    """Log that the test periods were looked at: who looks often enough finds something by chance."""
     opened = {"contract": cycle.contract.name, "cycle_date": str(cycle.date), "models": scored}
-    decision_log.append_opening(cycle.warehouse, opened, min(days), max(days))
+    decision_log.append_opening(cycle.warehouse, opened, *test_window(cycle))
 
 
 def measure(

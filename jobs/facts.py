@@ -443,7 +443,7 @@ FACTS: dict[str, pa.Schema] = {
             "auc": _f64,  # within the group
             "auc_lo": _f64,
             "auc_hi": _f64,
-            "top_n": _i32,  # entities contacted per candidate and period
+            "top_n": _i32,  # entities that count as contacted per candidate and period: of the target, or 20 instead
             "contacted": _i64,
             "captured": _i64,  # conversions among the contacted
             "min_n": _i64,

@@ -23,7 +23,8 @@ Rows = list[dict[str, Any]]
 
 def fairness_facts(rows: Judged, place: int, top_n: int) -> dict[str, Rows]:
     """Rows of the facts `fairness` and `fairness_proxy` for the model at `place`; both empty where the contract
-    declares no groups. `top_n`: entities that are contacted per candidate and period."""
+    declares no groups. `top_n`: entities that count as contacted per candidate and period (a stand-in where
+    the target has another kind of budget: `Value.budget_top_n`)."""
     contract = rows.cycle.contract
     if not contract.fairness:
         return {"fairness": [], "fairness_proxy": []}

@@ -13,6 +13,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
+from ffm_udf import scoring
 from jobs import decision_log, models
 from jobs.cycle import Cycle
 from jobs.judged import Entrant
@@ -35,7 +36,7 @@ def find(cycle: Cycle) -> Incumbent | None:
         return None
     try:
         return _opened(cycle, found.model_id, found.cycle_date)
-    except LakeError as error:
+    except (LakeError, OSError, ValueError) as error:
         cycle.progress.note(f"champion {found.promotes} cannot be judged ({error}): the prior is the incumbent")
         return None
 
@@ -49,12 +50,8 @@ def _opened(cycle: Cycle, model_id: str, date: dt.date) -> Incumbent:
     again = [row["model_id"] for row in known if (row["role"], row["candidate_id"]) == ("rehearsal", model_id)]
     if not again:
         raise LakeError(f"cycle {date} has no rehearsal of {model_id}")
-    models.read_card(cycle.warehouse, again[0])
+    folders = [str(models.model_folder(cycle.warehouse, name).resolve()) for name in (model_id, again[0])]
+    for folder in folders:
+        scoring.opened(folder)  # whole, or it says what is damaged
     own = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"])
-    entrant = Entrant(
-        model_id,
-        str(models.model_folder(cycle.warehouse, model_id).resolve()),
-        str(models.model_folder(cycle.warehouse, again[0]).resolve()),
-        own.only_file,
-    )
-    return Incumbent(entrant, card)
+    return Incumbent(Entrant(model_id, *folders, own.only_file), card)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from ffm_udf import judged_rows, predictions, scoring
+from ffm_udf import calibration, judged_rows, predictions, scoring
 from ffm_udf.judged_rows import JudgedRows, hashed, mixed
 from jobs import row_arrays
 from jobs.cycle import Cycle
@@ -78,6 +78,11 @@ def folder_of(dataset: Dataset) -> str:
     return str((dataset.folder / dataset.manifest["run"]).resolve())
 
 
+def beside(dataset: Dataset, out: Path) -> str:
+    """The path from folder `out` of a data set to `dataset`, without its run: the same whenever it is made."""
+    return os.path.relpath(dataset.folder.resolve(), out.resolve())
+
+
 def make_rows(cycle: Cycle, spark: SparkSession) -> Dataset:
     """The data set `judged_rows`: columns of the examples beside their features, which `rows` has."""
     examples, rows = cycle.dataset("examples"), cycle.dataset("rows")
@@ -106,8 +111,7 @@ def make_rows(cycle: Cycle, spark: SparkSession) -> Dataset:
         values = {name.removeprefix("s_"): sorted(seen[name]) for name in names}
         optional = [name for name in ("cost", "eligible") if getattr(cycle.contract, name)]
         offset = start[min(periods)]
-        root = os.path.relpath(folder_of(rows), out.resolve())
-        JudgedRows.create(out, root, offset, periods, splits, values, optional)
+        JudgedRows.create(out, beside(rows, out), offset, periods, splits, values, optional)
         tasks = [
             {"folder": str(out), "file": file, "first": {n: row - offset for n, row in where.items()}, "slices": values}
             | {"optional": optional}
@@ -158,11 +162,15 @@ def fill(task: dict[str, Any]) -> None:
         judged_rows.put(task["folder"], first, {name: values[mine] for name, values in found.items()})
 
 
-def make_logits(cycle: Cycle, spark: SparkSession, rows: Dataset, entrants: list[Entrant]) -> tuple[Dataset, bool]:
-    """The data set `logits`, a file per entrant; also whether it was there already."""
+def make_logits(
+    cycle: Cycle, spark: SparkSession, rows: Dataset, entrants: list[Entrant], opening: Callable[[], None]
+) -> tuple[Dataset, bool]:
+    """The data set `logits`, a file per entrant; also whether it was there already. `opening` is called before anything
+    is scored: whoever looks at the test periods is noted even if the look then fails."""
     folder = folder_of(rows)
 
     def write(out: Path) -> None:
+        opening()
         tasks = [
             {"judged": folder, "out": str(predictions.logits_file(out, place))}
             | {"candidate": entrant.candidate, "rehearsal": entrant.rehearsal}
@@ -181,15 +189,24 @@ def vocabularies(cycle: Cycle, entrant: Entrant) -> list[str] | None:
 
 
 def make_predictions(
-    cycle: Cycle, logits: Dataset, ids: list[str], learned: list[dict[str, Any]]
+    cycle: Cycle, rows: Dataset, logits: Dataset, ids: list[str], learned: list[dict[str, Any]], shifts: list[float]
 ) -> tuple[Dataset, bool]:
-    """The data set `predictions`: the logits with the calibrators in force (rows of data set `calibrators`)."""
+    """The data set `predictions`: the logits with the calibrators in force (rows of data set `calibrators`).
+
+    Periods before the test are the candidate's: they get the first test period's calibrator without its shift to the
+    rehearsal's level (`shifts`, by place).
+    """
     by_place: list[dict[int, dict[str, Any]]] = [{} for _ in ids]
     for row in learned:
         by_place[ids.index(row["model_id"])][cycle.periods.number(row["period"])] = json.loads(row["calibrator"])
+    known = JudgedRows.open(folder_of(rows))
+    before = [number for number, span in known.periods.items() if span.start < known.splits["test"].start]
+    for mine, shift in zip(by_place, shifts, strict=True):
+        own = calibration.as_dict(calibration.load(mine[min(mine)]).shifted(-shift))
+        mine |= dict.fromkeys(before, own)
 
     def write(out: Path) -> None:
-        predictions.write(out, os.path.relpath(folder_of(logits), out.resolve()), by_place)
+        predictions.write(out, beside(logits, out), by_place)
 
     inputs = {"logits": logits.content, "calibrators": cycle.dataset("calibrators").content}
     return cycle.make("predictions", __name__, inputs, ids, write)

@@ -110,9 +110,7 @@ def _need(mart: duckdb.DuckDBPyConnection, judged: str) -> str:
     [size] = _rows(mart, "select n, conversions, n_periods from fct_accuracy_cost_by_k where model_id = ?", judged) or [
         {"n": None, "conversions": None, "n_periods": None}
     ]
-    pattern = (
-        f"the model's logloss is {-prior['delta_relative']:.1%} below that of the prior" if prior else "not measured"
-    )
+    pattern = f"the model's logloss is {-prior['delta_relative']:.1%} below the prior's" if prior else "not measured"
     simple = ", ".join(f"{row['algorithm']} {row['delta_relative']:+.1%}" for row in others) or "none in this release"
     mature = _one(mart, "select max(period) from fct_label_maturity where is_mature")
     assumption = _one(mart, "select max(assumption) from fct_kpi_lift")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,15 +96,18 @@ class Value(Policy):
 
     @property
     def budget(self) -> int | None:
-        """Contacts per candidate and period, or per period, as the target says; None: to be chosen."""
+        """Contacts per candidate and period, or per period, as the target says; None: to be chosen. Money buys contacts
+        at `contact_cost_usd`: which of them are wrong, and so cost more, is not known beforehand."""
         if self.target.usd_per_period is not None:
-            return int(self.target.usd_per_period / self.contact_cost_usd)
+            # By the decimals in the file: in binary 0.7 / 0.1 is below 7.
+            return int(Decimal(str(self.target.usd_per_period)) / Decimal(str(self.contact_cost_usd)))
         return self.target.n or self.target.contacts_per_period
 
     @property
     def budget_top_n(self) -> int:
         """Entities per candidate and period among whom conversions are counted where scores of different age are
-        compared: those of the target, 20 where it has another kind of budget."""
+        compared: those of the target; where it has another kind of budget, or none,
+        20 as a stand-in."""
         return self.target.n or 20
 
 

@@ -32,8 +32,9 @@ LABEL = """
 """
 LEAKAGE = """
     select
-        count(*) > 0 and bool_and(passed),
+        count(*) > 0 and bool_and(coalesce(passed, false)),
         format('{:d} of {:d} checks for leakage passed', count(*) filter (where passed), count(*))
+        || if(count(passed) < count(*), format(', {:d} could not be made', count(*) - count(passed)), '')
     from fct_leakage
 """
 SIMPLEST = """

@@ -41,7 +41,11 @@ def reliability_facts(judged: Judged, places: Mapping[str, int]) -> dict[str, li
 
 
 def of_model(task: dict[str, Any]) -> dict[str, Any]:
-    """Curve and error of the model at `place`; `task`: folders judged and predictions, place."""
+    """Curve and error of the model at `place`; `task`: folders judged and predictions, place.
+
+    The whole test part is held at once, since the curve needs one order of all rows: about 200 bytes per row
+    (measured at 604,304 rows).
+    """
     rows, predictions = opened(task)
     test = rows.splits["test"]
     p, y = predictions.p(task["place"], test), np.asarray(rows.y[test])

@@ -15,13 +15,17 @@ from scipy import stats
 
 from ffm_udf.profit import levels
 from jobs import comparison, intervals
+from jobs.gate import Gate
+from jobs.lake import PROJECT
+from jobs.policies import load_value, read_policy
 from jobs.truth_models import PRIOR, Setup, Stored, stored_predictions
 from jobs.truth_world import TruthWorld
-from jobs.value import Terms
+from jobs.value import terms_of
 
-MARGIN = 0.001  # relative logloss that does not matter, as in conf/gate.yml
-TOP_N = 20  # contacts per candidate and period, on terms as in conf/value.yml
-TERMS = Terms(0.25, 0.01, 0.002, ("profit",), "")
+MARGIN = read_policy(PROJECT / "conf" / "gate.yml", Gate).margin_relative_logloss
+VALUE = load_value(PROJECT / "conf" / "value.yml")
+TOP_N = VALUE.budget_top_n  # contacts per candidate and period
+TERMS = terms_of(VALUE, TOP_N)
 Sums = dict[str, tuple[Any, Any]]
 
 
@@ -156,20 +160,24 @@ def coverage(case: Case, worlds: int, n_periods: int, seed: int) -> list[Share]:
     return [Share(name, sum(row[name] for row in found), worlds) for name in found[0]]
 
 
-def trained_world(world: TruthWorld, setup: Setup, sizes: Sequence[int]) -> list[dict[str, Any]]:
+def trained_world(world: TruthWorld, setup: Setup, sizes: Sequence[int], redraws: int = 25) -> list[dict[str, Any]]:
     """One world trained anew and judged once on each number of test periods in `sizes`: one dict for each.
 
     n_periods, n: test periods and rows; k: the verdict; excess: its true expected logloss over that of the truly best
-    feasible k, relative (that of a k is the mean over its seeds); tells: whether the world is large enough to tell, see
-    `_tells`; covered: as `Case.covered`. In every fourth world the largest k is not feasible.
+    feasible k, relative (that of a k is the mean over its seeds); smallest: the same of the smallest k; tells: whether
+    the world is large enough to tell, see `large_enough`; covered: as `Case.covered`; redrawn: how often in `redraws`
+    more draws of labels and periods for the same models. In every fourth world the largest k is not feasible.
     """
     case = Case(stored_predictions(world, setup), setup)
     of_k = {k: float(np.mean([case.loss[name_of((k, seed))] for seed in setup.seeds])) for k in setup.ks}
     infeasible = {setup.ks[-1]: "memory"} if world.seed % 4 == 0 else {}
-    best = min(loss for k, loss in of_k.items() if k not in infeasible)
+    feasible = [k for k in setup.ks if k not in infeasible]
+    best = min(of_k[k] for k in feasible)
     found = []
     for n_periods in sizes:
         drawn = case.pool.draw(1, n_periods, world.seed)[0]
+        others = case.pool.draw(redraws, n_periods, world.seed)
+        again = [case.covered(other) for other in others]
         rows, cards = period_rows(case.models, case.names, drawn), case.cards(setup.ks, setup.seeds)
         compared = comparison.compare_k(rows, cards, MARGIN, case.ship, infeasible=infeasible)
         [verdict] = [row for row in compared if row["is_verdict"]]
@@ -179,15 +187,38 @@ def trained_world(world: TruthWorld, setup: Setup, sizes: Sequence[int]) -> list
                 "n": int(drawn[:, case.names.index("n")].sum()),
                 "k": verdict["k"],
                 "excess": of_k[verdict["k"]] / best - 1.0,
-                "tells": all(_tells(row) for row in compared if row["k"] not in infeasible),
+                "smallest": of_k[setup.ks[0]] / best - 1.0,
+                "tells": large_enough(case, others, feasible),
                 "covered": case.covered(drawn),
+                "redrawn": {name: sum(row[name] for row in again) for name in again[0]},
             }
         )
     return found
 
 
-def _tells(row: Mapping[str, Any]) -> bool:
-    """Whether the simultaneous interval of a k is wide by less than the margin on either side, or lies wholly beyond
-    the margin: else it says neither that the k is as good as the best nor that it is not."""
-    half = row["delta_hi_simultaneous"] - row["delta_logloss"]
-    return bool(half < row["margin"] or row["delta_lo_simultaneous"] > row["margin"])
+def large_enough(case: Case, worlds: np.ndarray, feasible: Sequence[int]) -> bool:
+    """Whether test sets of this size can be expected to tell, whatever the one that is judged says.
+
+    For every feasible k but the truly best one: the simultaneous interval that the truth makes one expect is narrower
+    than the margin on either side, or the true gap lies beyond the margin by more than that. Its standard errors are
+    that over periods, root mean square over `worlds` [worlds, periods, sums] that are not judged, and that over seeds.
+    """
+    at = {name: place for place, name in enumerate(case.names)}
+    seeds, ks = case.setup.seeds, case.setup.ks
+    of = {k: np.array([case.loss[name_of((k, seed))] for seed in seeds]) for k in ks}
+    best = min(feasible, key=lambda k: of[k].mean())
+    margin, level = MARGIN * of[best].mean(), intervals.simultaneous(0.95, len(ks) - 1)
+    summed = {k: worlds[:, :, [at[f"sum_logloss {name_of((k, seed))}"] for seed in seeds]].mean(axis=2) for k in ks}
+    for k in feasible:
+        if k == best:
+            continue
+        found = zip(summed[k] - summed[best], worlds[:, :, at["n"]], strict=True)
+        periods = float(np.sqrt(np.mean([(intervals.ratio(gap, n).error or 0.0) ** 2 for gap, n in found])))
+        gaps = of[k] - of[best]
+        errors = [(periods, worlds.shape[1] - 1)]
+        if len(seeds) > 1:
+            errors.append((float(gaps.std(ddof=1) / np.sqrt(len(seeds))), len(seeds) - 1))
+        expected = intervals.combined(float(gaps.mean()), errors, level)
+        if expected.lo is None or expected.value - expected.lo >= margin >= expected.lo:
+            return False
+    return True

@@ -66,6 +66,15 @@ def checked(cycle: Cycle, model_id: str, champion: str | None) -> Serving:
     return Serving(model_id, "model", _calibrator(cycle, card), champion)
 
 
+def _candidates(cycle: Cycle, model_id: str) -> dict[str, Any]:
+    """The calibrator for the scoring period of candidate `model_id` itself: that of its rehearsal, without the shift of
+    their levels."""
+    params = cycle.dataset("calibrators").manifest["params"] or {}
+    shifts = dict(zip(params.get("ids", ()), params.get("shifts", ()), strict=True))
+    own = calibration.load(serving_calibrator(cycle, model_id))
+    return calibration.as_dict(own.shifted(-shifts.get(model_id, 0.0)))
+
+
 def _calibrator(cycle: Cycle, card: dict[str, Any]) -> dict[str, Any]:
     """The calibrator for the cycle's scoring period: a champion that is held is calibrated anew every night, as every
     period has the calibrator learned just before it. That is its rehearsal's, so it gets the same shift to the model's
@@ -94,7 +103,7 @@ def prior(cycle: Cycle, champion: str | None, reason: str) -> Serving:
         mine = [row["model_id"] for row in rows if row["algorithm"] == "prior" and row["role"] == "candidate"]
         for own in mine:
             if _is_whole(cycle, own):
-                return Serving(own, "prior", serving_calibrator(cycle, own), champion, reason)
+                return Serving(own, "prior", _candidates(cycle, own), champion, reason)
     sha = sha256_json(features(cycle.contract))
     card = _last_prior(cycle, lambda lineage: lineage["features_sha"] == sha)
     if card is None:

@@ -229,15 +229,19 @@ def gain(p: np.ndarray, y: np.ndarray, levels: Sequence[Level], periods: Sequenc
 
 
 def _gain(level: Level, name: str, errors: Mapping[str, np.ndarray], half: int) -> dict[str, Any]:
-    """One correction's error and its relative difference to none and to the raw ratio, paired by period."""
-    against = {other: intervals.ratio(errors[name] - errors[other], errors[other]) for other in ("none", "raw")}
+    """One correction's error and its relative difference to none and to the raw ratio, paired by period; None where
+    these have no error (a raw ratio has none where nobody converted)."""
+    against = {
+        other: intervals.ratio(errors[name] - errors[other], errors[other]) if errors[other].any() else None
+        for other in ("none", "raw")
+    }
     return {
         "level": level.name,
         "correction": name,
         "error": float(errors[name].sum()),
         "learned_periods": half,
         "n_periods": len(errors[name]),
-        **{f"vs_{other}": gap.value for other, gap in against.items()},
-        **{f"vs_{other}_lo": gap.lo for other, gap in against.items()},
-        **{f"vs_{other}_hi": gap.hi for other, gap in against.items()},
+        **{f"vs_{other}": gap and gap.value for other, gap in against.items()},
+        **{f"vs_{other}_lo": gap and gap.lo for other, gap in against.items()},
+        **{f"vs_{other}_hi": gap and gap.hi for other, gap in against.items()},
     }

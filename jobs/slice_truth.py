@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.self_test import Share, inside
+from jobs import intervals
+from jobs.self_test import inside
 from jobs.simulate import SLICED
 from jobs.slices import slice_rows
 from jobs.truth_models import Stored
@@ -16,7 +18,8 @@ PARTS = ("n", "conversions", "sum_p", "sum_logloss", "variance")  # of the sums 
 
 @dataclass(frozen=True)
 class SliceTruth:
-    """A slice's mean p over its mean true rate, the interval printed in one world, and how often it missed."""
+    """A slice's mean p over its mean true rate, the interval printed in one world, and by world, bool [worlds], whether
+    there was one and whether it missed."""
 
     slice: str
     value: str
@@ -25,7 +28,8 @@ class SliceTruth:
     truth: float
     lo: float | None
     hi: float | None
-    misses: Share
+    printed: np.ndarray
+    missed: np.ndarray
 
 
 def slice_truths(stored: Stored, p: np.ndarray, worlds: int, n_periods: int, seed: int) -> list[SliceTruth]:
@@ -50,10 +54,20 @@ def slice_truths(stored: Stored, p: np.ndarray, worlds: int, n_periods: int, see
         for value, row in zip(values, mean, strict=True):
             ends = [world.get(str(value), (None, None)) for world in printed]
             truth = row[2] / row[1]
-            missed = Share(f"{name} {value}", sum(not inside(truth, lo, hi) for lo, hi in ends), worlds)
+            given = np.array([lo is not None for lo, _ in ends])
+            missed = given & np.array([not inside(truth, lo, hi) for lo, hi in ends])
             size = round(n_periods * row[0]), round(n_periods * row[1])
-            found.append(SliceTruth(name, str(value), *size, float(truth), *ends[0], missed))
+            found.append(SliceTruth(name, str(value), *size, float(truth), *ends[0], given, missed))
     return found
+
+
+def slice_coverage(truths: Sequence[Sequence[SliceTruth]], level: float = 0.95) -> intervals.Interval:
+    """Share of the printed intervals that hold the truth, with its interval over drawn worlds: all slices of one world
+    have its periods and labels in common. `truths`: the slices of each truth world, which have the same number of drawn
+    worlds; drawn with a seed each, they share nothing."""
+    held = [np.sum([row.printed & ~row.missed for row in rows], axis=0) for rows in truths if rows]
+    printed = [np.sum([row.printed for row in rows], axis=0) for rows in truths if rows]
+    return intervals.ratio(np.concatenate(held), np.concatenate(printed), level)
 
 
 def _by_value(name: str, values: np.ndarray, world: np.ndarray) -> dict[str, tuple[float | None, float | None]]:

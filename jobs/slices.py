@@ -65,6 +65,7 @@ def slice_task(judged: Judged) -> dict[str, Any]:
     unknown = dict(zip(missing["field"].to_pylist(), missing["feature_id"].to_pylist(), strict=True))
     return {
         "training": [training.start, training.stop],
+        "n_features": vocabulary.num_rows,
         "unknown": {name: int(unknown[name]) for name in contract.field_names},
         "entity_field": contract.prior.entity,
         "candidate_field": contract.prior.candidate_levels[-1],

@@ -62,6 +62,7 @@ class TruthWorld:
     """`rows` exposures in `periods` weeks, converting at `rate` on average (within the window, about).
 
     trend: change of the base log-odds over the whole time; period_sd: of its random part, which each period has anew.
+    taste: times the effect of whether an ad fits a user; the higher, the more a model with too small a k loses.
     """
 
     rows: int
@@ -70,6 +71,7 @@ class TruthWorld:
     rate: float = 0.05
     trend: float = -0.25
     period_sd: float = 0.1
+    taste: float = 1.0
 
     def __post_init__(self) -> None:
         rules = (
@@ -78,6 +80,7 @@ class TruthWorld:
             ("seed", self.seed >= 0, "at least 0"),
             ("rate", 0 < self.rate < 0.5, "in (0, 0.5)"),
             ("period_sd", self.period_sd >= 0, "at least 0"),
+            ("taste", self.taste >= 0, "at least 0"),
         )
         for name, holds, rule in rules:
             if not holds:
@@ -151,7 +154,7 @@ class TruthWorld:
         repetition = 0.9 * (1.0 - np.exp(-ads / 2.0)) - np.clip(0.08 * (ads - 8), 0.0, 1.2)
         discount = 0.6 * (columns["discount"] >= 30) + 0.4 * ((columns["discount"] >= 15) & (columns["age"] >= 4))
         between = self._users["angle"][user] - self._campaigns["angle"][campaign]
-        taste = 1.1 * (np.cos(between) > 0.6) + 0.3 * np.cos(between)
+        taste = self.taste * (1.1 * (np.cos(between) > 0.6) + 0.3 * np.cos(between))
         signs = self._signs
         threefold = signs["region"][columns["region"]] * signs["category"][columns["category"]]
         threefold = 0.45 * threefold * signs["slot"][columns["slot"]]

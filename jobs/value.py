@@ -68,7 +68,7 @@ class Terms:
 
 def value_facts(judged: Judged, verdict: int, prior: int, champion: int | None, policy: Value) -> dict[str, Rows]:
     """Rows of each of FACTS. `verdict`, `prior` and `champion` are places among the judged models; without a champion
-    nothing is compared with one."""
+    nothing is compared with one. No rows where no pair of the test periods is eligible."""
     named = {"model": verdict, "champion": champion, "prior": prior}
     ranked = {name: place for name, place in named.items() if place is not None}
     policies = [Policy(name, "ranked", place, judged.ids[place]) for name, place in ranked.items()]
@@ -82,6 +82,8 @@ def value_facts(judged: Judged, verdict: int, prior: int, champion: int | None, 
     days = [judged.cycle.periods.day(number) for number in numbers]
     tasks = [_task(judged, each, policy.target.per, at, numbers, each in policies) for each in every]
     sums = {each.name: found for each, found in zip(every, judged.run(policy_sums, tasks), strict=True)}
+    if not sums["random"]["whole"][:, 0].any():  # nobody may be contacted, which no policy is worth anything for
+        return {name: [] for name in FACTS}
     by_model = {each.model_id: sums[each.name] for each in every if each.model_id}
     return {
         "value_periods": [row for each in policies for row in period_rows(each, sums[each.name], days, terms)],

@@ -116,4 +116,4 @@ class Local(Judged):
 def local(cycle: Any, folders: dict[str, Any], ids: list[str]) -> Judged:
     """The judged rows of `write` with the models of these ids at places 0, 1, …"""
     nothing: Any = None  # no session, and no data sets of a lake: the folders are known
-    return Local(cycle, nothing, nothing, nothing, nothing, ids, folders)
+    return Local(cycle, nothing, nothing, nothing, nothing, ids, [0.0] * len(ids), folders)

@@ -16,6 +16,7 @@ from jobs import gate as gates
 from jobs.approvals import ApprovalError
 from jobs.contract import load
 from jobs.cycle import Cycle
+from jobs.lake import LakeError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DAY = dt.date(2017, 12, 18)
@@ -49,7 +50,8 @@ def decided(
     )
     sha = gates.load_gate(policy).sha
     found = gates.Evaluation(verdict, "profit: -1, must be > 0", 2, model_id, results, sha, evidence)
-    return decision_log.append_decision(cycle.warehouse, "promo", cycle.date, found, at=AT)
+    stands_on = rule.get("refit_from", decide.refit_from(cycle))
+    return decision_log.append_decision(cycle.warehouse, "promo", cycle.date, found, at=AT, refit_from=stands_on)
 
 
 def entry_of(cycle: Cycle, decision: decision_log.Entry, promotes: str = "refit") -> decision_log.Entry:
@@ -129,6 +131,52 @@ def test_a_decision_that_a_newer_one_replaced_cannot_be_approved(tmp_path: Path,
         may(cycle, policy, decision_id=first.decision_id)
 
 
+def test_a_cycle_that_was_evaluated_again_cannot_be_approved(tmp_path: Path, policy: Path) -> None:
+    """The refit would be of other rows or calibrators than those that were decided on."""
+    cycle = cycle_on(tmp_path)
+    cycle.remember({"rows": "r1", "calibrators": "c1", "scores": "s1"})
+    decision = decided(cycle, policy)
+    cycle.remember({"scores": "s2"})  # nothing that a refit needs
+    assert may(cycle, policy) == decision
+    cycle.remember({"rows": "r2", "calibrators": "c2"})
+    again = rf"promo 2017-12-18 was evaluated again since {decision.decision_id} \(other rows, calibrators\): run"
+    with pytest.raises(ApprovalError, match=again):
+        may(cycle, policy)
+    entry_of(cycle, decision)
+    assert may(cycle, policy) == decision  # what was approved stays so
+
+
+def test_a_decision_that_does_not_say_what_it_stands_on_cannot_be_approved(tmp_path: Path, policy: Path) -> None:
+    """As in logs from before that was written."""
+    cycle = cycle_on(tmp_path)
+    decided(cycle, policy, refit_from=None)
+    with pytest.raises(ApprovalError, match=r"\w{12} must say which data it stands on, got none: decide on promo"):
+        may(cycle, policy)
+
+
+def test_evidence_marts_of_an_earlier_evaluation_are_not_decided_on(tmp_path: Path, policy: Path) -> None:
+    cycle = cycle_on(tmp_path)
+    (tmp_path / "releases" / ".building-r").mkdir(parents=True)
+    (tmp_path / "releases" / ".building-r" / "mart.duckdb").touch()
+    cycle.remember({"calibrators": "c1"})
+    cycle.remember({"calibrators": "c2"}, run={"release_id": "r", "refit_from": decide.refit_from(cycle)})
+    with pytest.raises(LakeError, match="promo 2017-12-18 must stand on what was evaluated last, got others: run"):
+        decide.run(cycle, None, policy)  # ty: ignore[invalid-argument-type]
+
+
+def test_a_hold_before_a_later_champion_cannot_be_approved(tmp_path: Path, policy: Path) -> None:
+    cycle, later = cycle_on(tmp_path), cycle_on(tmp_path, DAY + WEEK)
+    held = decided(cycle, policy)
+    decided(later, policy)
+    assert may(cycle, policy) == held  # the later cycle promoted nothing
+    decided(later, policy, verdict="GO", evidence="e2", model_id="newer")
+    superseded = rf"got newer as champion from the cycle of 2017-12-25: {held.decision_id} is superseded"
+    with pytest.raises(ApprovalError, match=superseded):
+        may(cycle, policy)
+    decided(later, policy, verdict="NO-GO", evidence="e3")
+    assert may(cycle, policy) == held
+
+
 def test_approving_twice_changes_nothing(tmp_path: Path, policy: Path) -> None:
     cycle = cycle_on(tmp_path)
     first = entry_of(cycle, decided(cycle, policy))
@@ -162,11 +210,36 @@ def test_a_later_go_replaces_an_approved_model_and_an_earlier_approval_does_not_
     cycle, later = cycle_on(tmp_path), cycle_on(tmp_path, DAY + WEEK)
     held = decided(cycle, policy)
     decided(later, policy, verdict="GO", model_id="newer")
-    entry_of(cycle, held)  # in time, but after the next cycle's GO
+    entry_of(cycle, held)  # as two commands at once might write it: after the next cycle's GO
     assert decision_log.champion(tmp_path, "promo") == "newer"
     assert decision_log.champion(tmp_path, "promo", as_of=DAY) == "refit"
+
+
+def test_an_approval_shows_in_history_from_when_it_was_given(tmp_path: Path, policy: Path) -> None:
+    """The next cycle had been decided on: until then the prior served, from then on the approved model."""
+    cycle, later = cycle_on(tmp_path), cycle_on(tmp_path, DAY + WEEK)
+    held = decided(cycle, policy)
+    decided(later, policy)
+    decided(cycle_on(tmp_path, DAY - WEEK), policy)  # an old date once more, which ends nothing
+    entry_of(cycle, held)
+    decided(cycle_on(tmp_path, DAY + 2 * WEEK), policy, evidence="e3")
+
+    def champions(as_of: dt.date | None = None) -> list[str | None]:
+        rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo", as_of)
+        return [row["champion_model_id"] for row in rows]
+
+    assert champions() == [None, "refit", None, "refit"]
+    assert champions(DAY) == ["refit", None]  # scored again for its date, the cycle is served by what was approved
+
+
+def test_an_approval_of_a_decision_that_was_replaced_promotes_nothing(tmp_path: Path, policy: Path) -> None:
+    cycle = cycle_on(tmp_path)
+    entry_of(cycle, decided(cycle, policy))
+    assert decision_log.champion(tmp_path, "promo") == "refit"
+    decided(cycle, policy, evidence="e2")
+    assert decision_log.champion(tmp_path, "promo") is None
     rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo")
-    assert [row["champion_model_id"] for row in rows] == ["refit", "newer"]
+    assert [row["champion_model_id"] for row in rows] == ["refit", None]
 
 
 # ---- waivers ----
@@ -179,11 +252,64 @@ def waived(cycle: Cycle, policy: Path, until: dt.date = DAY + WEEK, **more: Any)
 def test_a_waiver_counts_from_its_cycle_until_its_last_day_whenever_it_was_given(tmp_path: Path, policy: Path) -> None:
     """Old dates are decided again without it, so they come out as they did."""
     waived(cycle_on(tmp_path), policy)
-    live = {
-        weeks: [waiver.rule for waiver in decide.live_waivers(cycle_on(tmp_path, DAY + weeks * WEEK))]
-        for weeks in (-1, 0, 1, 2)
-    }
-    assert live == {-1: [], 0: ["profit"], 1: ["profit"], 2: []}
+    assert live_weeks(tmp_path, policy) == [0, 1]
+
+
+def live_weeks(root: Path, policy: Path) -> list[int]:
+    """The weeks from DAY on whose cycles have `profit` waived."""
+    terms = gates.load_gate(policy)
+    cycles = {weeks: cycle_on(root, DAY + weeks * WEEK) for weeks in range(-1, 6)}
+    return [
+        weeks for weeks, cycle in cycles.items() if [w.rule for w in decide.live_waivers(cycle, terms)] == ["profit"]
+    ]
+
+
+def test_a_later_waiver_replaces_an_earlier_one_and_may_end_it(tmp_path: Path, policy: Path) -> None:
+    first = waived(cycle_on(tmp_path), policy, until=DAY + 4 * WEEK)
+    assert live_weeks(tmp_path, policy) == [0, 1, 2, 3, 4]
+    waived(cycle_on(tmp_path, DAY + WEEK), policy, until=DAY + 2 * WEEK)  # shorter
+    assert live_weeks(tmp_path, policy) == [0, 1, 2]
+    assert waived(cycle_on(tmp_path), policy, until=DAY + 4 * WEEK) == first
+    assert live_weeks(tmp_path, policy) == [0, 1, 2]  # later cycles have a waiver of their own
+    again = waived(cycle_on(tmp_path, DAY + WEEK), policy, until=DAY + 4 * WEEK)  # longer
+    assert waived(cycle_on(tmp_path, DAY + WEEK), policy, until=DAY + 2 * WEEK).seq == again.seq + 1  # and back
+    waived(cycle_on(tmp_path, DAY + WEEK), policy, until=DAY + 4 * WEEK)
+    assert live_weeks(tmp_path, policy) == [0, 1, 2, 3, 4]
+    third = cycle_on(tmp_path, DAY + 3 * WEEK)
+    ended = waived(third, policy, until=DAY)
+    assert ended.text == "profit no more from 2018-01-08 on by ann: a trial"
+    assert live_weeks(tmp_path, policy) == [0, 1, 2]  # what was decided before stays as it was
+    assert waived(third, policy, until=DAY) == ended
+    with pytest.raises(ApprovalError, match="--until must not lie before the cycle of 2018-01-08 where no waiver ends"):
+        waived(third, policy, until=DAY, why="twice")
+
+
+@pytest.mark.parametrize("change", [{"threshold": -5.0}, {"why": "another reason"}, {"severity": "hard"}])
+def test_a_rule_that_was_changed_is_not_waived(tmp_path: Path, policy: Path, change: dict[str, Any]) -> None:
+    waived(cycle_on(tmp_path), policy)
+    terms = yaml.safe_load(policy.read_text())
+    rules = {rule["name"]: rule for rule in terms["rules"]}
+    rules["auc"]["threshold"] = 0.75
+    policy.write_text(yaml.safe_dump(terms))
+    assert live_weeks(tmp_path, policy) == [0, 1]  # another rule was changed
+    rules["profit"].update(change)
+    policy.write_text(yaml.safe_dump(terms))
+    assert live_weeks(tmp_path, policy) == []
+
+
+def test_a_waiver_from_before_its_rule_was_logged_does_not_count(tmp_path: Path, policy: Path) -> None:
+    said = waived(cycle_on(tmp_path), policy).payload
+    old = {name: value for name, value in said.items() if name != "rule_sha"}
+    decision_log.append(tmp_path, "waiver", old)
+    assert live_weeks(tmp_path, policy) == []
+
+
+def test_a_waiver_lasts_a_quarter_at_most(tmp_path: Path, policy: Path) -> None:
+    """92 days after 2017-12-18 are 13 of December, 31, 28 and 20 of March."""
+    waived(cycle_on(tmp_path), policy, until=dt.date(2018, 3, 20))
+    message = "--until must lie within 92 days of the cycle of 2017-12-18, got 2018-03-21 > 2018-03-20"
+    with pytest.raises(ApprovalError, match=message):
+        waived(cycle_on(tmp_path), policy, until=dt.date(2018, 3, 21))
 
 
 def test_a_waiver_given_twice_is_one_entry(tmp_path: Path, policy: Path) -> None:
@@ -199,7 +325,7 @@ def test_a_waiver_given_twice_is_one_entry(tmp_path: Path, policy: Path) -> None
         ({"rule": "guess"}, r"--rule must be a soft rule of the gate \(profit\), got 'guess'"),
         ({"by": "eve"}, r"--by must be one of the gate's approvers \(ann, bob\), got 'eve'"),
         ({"why": ""}, "--why must say why, got ''"),
-        ({"until": DAY - dt.timedelta(days=1)}, "--until must not lie before the cycle of 2017-12-18, got 2017-12-17"),
+        ({"until": DAY - dt.timedelta(days=1)}, "before the cycle of 2017-12-18 where no waiver ends, got 2017-12-17"),
     ],
 )
 def test_what_cannot_be_waived(tmp_path: Path, policy: Path, more: dict[str, Any], message: str) -> None:

@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "unknown key": ("training.dropout", 0.1, r"training\.dropout: Extra inputs are not permitted"),
     "missing section": ("label", ..., r"label: Field required"),
     "name": ("name", "Promo 2017", r"name: String should match pattern"),
-    "adapter": ("source.adapter", "kafka", r"source\.adapter: Input should be 'promo' or 'files'"),
+    "adapter": ("source.adapter", "kafka", r"source\.adapter: Input should be 'promo', 'coupon' or 'files'"),
     "files without exposures": ("source", {"adapter": "files"}, r"source\.exposures must be a path .* got none"),
     "files without purchases": (
         "source",
@@ -249,7 +249,7 @@ def test_sha_follows_meaning_not_text(tmp_path: Path) -> None:
 def test_part_is_what_a_data_set_depends_on(tmp_path: Path) -> None:
     part = load(PROMO).part("label", "top_n")
     assert part == {
-        "label": {"events": ["purchase"], "window": "end_of_period", "deduplicated": "first"},
+        "label": {"events": ["purchase"], "window": "end_of_period", "deduplicated": "first", "delay_by": None},
         "top_n": 10,
     }
     assert load(edited(tmp_path, ("min_count", 99))).part("label", "top_n") == part

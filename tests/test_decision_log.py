@@ -224,6 +224,22 @@ def test_running_an_old_date_again_neither_demotes_nor_looks_ahead(tmp_path: Pat
     assert decision_log.champion(tmp_path, "promo", as_of=earlier) == "old"
 
 
+def test_only_the_decision_in_force_on_a_cycle_promotes(tmp_path: Path) -> None:
+    """Decided again on other evidence, NO-GO takes back what the first GO promoted; the champion before it is back."""
+    before = NIGHT - dt.timedelta(days=7)
+    old = decide(tmp_path, day=before, model_id="old", evidence="e0")
+    decide(tmp_path, model_id="m1", evidence="e1")
+    assert decision_log.champion(tmp_path, "promo") == "m1"
+    decide(tmp_path, model_id="m2", evidence="e2", verdict="NO-GO")
+    assert decision_log.champion(tmp_path, "promo") == decision_log.champion(tmp_path, "promo", as_of=NIGHT) == "old"
+    found = decision_log.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=7))
+    assert found
+    assert found.decision_id == old.decision_id
+    assert decision_log.write_aliases(tmp_path)["champion"]["promo"]["model_id"] == "old"
+    rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo")
+    assert [row["champion_model_id"] for row in rows] == ["old", "m1", "old"]  # each as it was then
+
+
 def test_aliases_are_rebuilt_from_the_log_alone(tmp_path: Path) -> None:
     go = decide(tmp_path, model_id="m1")
     decide(tmp_path, contract="coupon", verdict="NO-GO")
@@ -341,6 +357,16 @@ def test_the_incumbent_is_the_champion_of_the_cycles_before(tmp_path: Path) -> N
     assert decision_log.incumbent(tmp_path, "promo", NIGHT) is None
     found = decision_log.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=1))
     assert found == decision_log.Champion("m1", "m1", 1, NIGHT, go.decision_id)
+
+
+def test_the_same_evidence_from_other_data_sets_is_another_decision(tmp_path: Path) -> None:
+    """Otherwise a HOLD could not be approved any more after an evaluation that gave the same numbers."""
+    made = [
+        decision_log.append_decision(tmp_path, "promo", NIGHT, evaluation(), refit_from={"rows": key})
+        for key in ("a", "a", "b")
+    ]
+    assert [entry.seq for entry in made] == [1, 1, 2]
+    assert made[0].payload["refit_from"] == {"rows": "a"}
 
 
 def test_a_rule_that_was_waived_since_makes_another_decision(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ffm_udf.row_store import RowStore, put
 from jobs import cli, decide, delayed_feedback, delayed_rows, encode, ingest, row_arrays
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
-from jobs.delayed_feedback import METHODS, Options, compared, delay_model, measured
+from jobs.delayed_feedback import METHODS, Options, against, compared, delay_model, measured
 from jobs.delayed_rows import DelayedRows
 from jobs.progress import Progress
 
@@ -142,6 +142,19 @@ def test_intervals_are_paired_by_date_over_means_of_the_seeds():
     assert rows["mature_only"]["is_reference"]
     assert rows["mature_only"]["delta_relative_hi"] == 0
     assert [name for name, row in rows.items() if row["is_oracle"]] == ["oracle"]
+
+
+def test_dates_at_which_nobody_converts_have_no_ratio():
+    dates = np.array([100.0, 100.0])
+    mine = {"n": dates, "conversions": 0 * dates, "sum_p": dates / 50, "sum_logloss": dates / 25}
+    found = against(mine, mine | {"sum_logloss": dates / 20})
+    # 4 instead of 5 per date on 100 rows.
+    assert (found["delta_logloss"], found["delta_relative"]) == pytest.approx((-0.01, -0.2))
+    ratios = {name for name in found if "calibration" in name}
+    assert ratios == {"calibration_ratio_lo", "calibration_ratio_hi"} | {
+        f"delta_calibration{end}" for end in ("", "_lo", "_hi")
+    }
+    assert {found[name] for name in ratios} == {None}
 
 
 # ---- the job ----

@@ -381,7 +381,7 @@ def real_world(
         "fct_baselines": [SIMPLE | (simple or {}), {"algorithm": "prior", "delta_relative_hi": -0.1}],
         "fct_incumbent_comparison": [AGAINST_CHAMPION | (incumbent or {})],
         "fct_value_by_period": weeks,
-        "fct_leakage": [{"audit": "shuffled_labels", "passed": not leaks}, {"audit": "keys", "passed": None}],
+        "fct_leakage": [{"audit": "shuffled_labels", "passed": not leaks}, {"audit": "keys_only", "passed": True}],
         "fct_fairness": [{"attribute": "age", "calibration_ratio": group_ratio, "is_off_band": group_ratio != 1.0}],
         "fct_period_metrics": periods,
         "fct_calibration_by_slice": slices,
@@ -526,7 +526,33 @@ def test_a_hold_says_how_much_more_test_data_would_decide_it(tmp_path: Path) -> 
     found = committed(real_world(tmp_path / "mart.duckdb", incumbent=worse))
     assert "more test data would not: the estimate itself lies on the wrong side" in found.reason
     assert found.next_action == "look"
-    assert committed(real_world(tmp_path / "mart.duckdb", incumbent=close, is_provisional=True)).next_action == "look"
+    other = close | {"incumbent_k": 4}
+    assert committed(real_world(tmp_path / "mart.duckdb", incumbent=other, is_provisional=True)).next_action == "look"
+
+
+# rows of fct_leakage (audit, value, passed) -> outcome of no_certain_leak and no_suspected_leak
+CHANCE = ("shuffled_labels", 0.5, True)
+LEAKS = {
+    "all measured": ([CHANCE, ("field_alone", 0.7, True), ("keys_only", 0.05, True)], ("pass", "pass")),
+    "no row": ([], ("missing", "missing")),
+    "no canary": ([("field_alone", 0.7, True)], ("missing", "pass")),
+    "canary not measured": ([("shuffled_labels", None, None), ("field_alone", 0.7, True)], ("missing", "missing")),
+    "keys not measured": ([CHANCE, ("keys_only", None, None)], ("pass", "missing")),
+    "field not measured": ([CHANCE, ("field_alone", None, None)], ("missing", "missing")),
+    "fall not measured": ([CHANCE, ("field_fallen", None, None)], ("pass", "missing")),
+    "suspected and not measured": ([CHANCE, ("field_alone", 0.9, False), ("keys_only", None, None)], ("pass", "fail")),
+    "certain and not measured": ([("shuffled_labels", None, None), ("field_alone", 0.96, False)], ("fail", "fail")),
+    "learnable and not measured": ([("shuffled_labels", 0.6, False), ("field_alone", None, None)], ("fail", "fail")),
+}
+
+
+@pytest.mark.parametrize("case", LEAKS)
+def test_a_check_for_leakage_that_could_not_be_made_is_missing_evidence(tmp_path: Path, case: str) -> None:
+    rows, outcomes = LEAKS[case]
+    checks = [{"audit": audit, "value": value, "passed": passed} for audit, value, passed in rows]
+    found = committed(contract_marts.build(tmp_path / "mart.duckdb", {"fct_leakage": checks}))
+    told = {rule.rule: rule.outcome for rule in found.rules}
+    assert (told["no_certain_leak"], told["no_suspected_leak"]) == outcomes
 
 
 @pytest.mark.parametrize("has_verdict", [True, False])

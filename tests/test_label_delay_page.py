@@ -61,7 +61,7 @@ def test_the_curve_has_a_line_and_a_band_per_group(releases):
 
 
 def test_provisional_and_expected_rates_stand_beside_what_is_known(releases):
-    first, now, final = figures.label_settling(queries.label_maturity(str(releases[0].database))).data
+    first, now, final = figures.label_maturity(queries.label_maturity(str(releases[0].database))).data
     # The last period: 600 exposures, its conversions double and range from 0.9 to 1.2 times that.
     known = now.y[-1] * 600
     assert first.y[-1] == pytest.approx((known - 10) / 600)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from small_world import CONF
 from typer.testing import CliRunner
 
+from ffm_udf import field_scan
 from ffm_udf.clustered_auc import Area, auc_difference, clustered_auc
 from ffm_udf.field_scan import auc_of_counts, counts, held_out, scan, smoothed
 from ffm_udf.leakage_models import canary, keys_only
@@ -93,6 +94,16 @@ def test_auc_of_counts_is_that_of_the_rows(world):
     assert np.isnan(auc_of_counts(rate, n, np.zeros(N_FEATURES)))
 
 
+def test_counts_of_some_columns_in_chunks_are_those_of_the_rows(world, monkeypatch):
+    store = world.rows.store
+    monkeypatch.setattr(field_scan, "CHUNK", 100)
+    n, c = counts(store.X, store.y, N_FEATURES, [3, 1])
+    for feature in range(N_FEATURES):
+        mine = (store.X[:, [1, 3]] == feature).any(axis=1)
+        assert (n[feature], c[feature]) == (mine.sum(), store.y[mine].sum())
+    assert n.sum() == 2 * len(store.y)
+
+
 def test_scan_learns_on_training_rows_and_judges_later_ones(world):
     rows = world.rows
     found = scan(task(world))
@@ -161,10 +172,42 @@ def test_a_history_that_counts_its_own_row_is_found(tmp_path):
 
 
 def test_shuffled_labels_rank_like_chance(world):
-    found = leakage.canary_row(canary(task(world, seeds=range(1, 5))))
-    assert found["passed"]
-    assert abs(found["value"] - 0.5) < 0.02
-    assert leakage.canary_row([0.6, 0.61, 0.62])["passed"] is False
+    found = leakage.check(task(world, check="canary"))
+    row = leakage.canary_row(found)
+    assert row["passed"]
+    assert row["value_lo"] < 0.5 + leakage.CHANCE
+    assert row["value_hi"] > 0.5 - leakage.CHANCE
+    assert f"{leakage.SHUFFLES} shuffles, standard deviation {np.std(found, ddof=1):.3f}" in row["why"]
+
+
+def not_shuffled(labels, rng):
+    return labels
+
+
+def half_shuffled(labels, rng):
+    found, some = np.array(labels), rng.random(len(labels)) < 0.5
+    found[some] = rng.permutation(found[some])
+    return found
+
+
+@pytest.mark.parametrize("shuffle", [not_shuffled, half_shuffled])
+def test_labels_that_are_not_or_half_shuffled_fail_the_canary(world, shuffle):
+    """Also in this small world: 2,035 training rows, 12 candidates."""
+    found = leakage.canary_row(canary(task(world, seeds=range(1, leakage.SHUFFLES + 1)), shuffle))
+    assert found["passed"] is False
+    assert found["value_lo"] > 0.5 + leakage.CHANCE
+
+
+def test_the_canary_fails_where_its_whole_interval_is_off_chance():
+    # Means 0.61, 0.39, 0.55 and 0.55; half intervals of 4.303 · sd / √3: 0.025, 0.025, 0.025 and 0.124.
+    cases = {False: [0.6, 0.61, 0.62], True: [0.5, 0.55, 0.6]}
+    for passed, areas in cases.items():
+        assert leakage.canary_row(areas)["passed"] is passed
+        assert leakage.canary_row([1 - area for area in areas])["passed"] is passed
+    found = leakage.canary_row([0.54, 0.55, 0.56])
+    assert (found["value_lo"], found["value_hi"]) == pytest.approx((0.55 - 0.024841, 0.55 + 0.024841), abs=1e-5)
+    assert found["passed"] is False
+    assert leakage.canary_row([0.6])["passed"] is None  # no spread is seen
     assert leakage.canary_row([])["passed"] is None
 
 
@@ -229,4 +272,4 @@ def test_a_leak_planted_in_the_rows_of_a_night_ends_the_command_with_1(own_night
     np.save(folder / "X.npy", X)
     after = runner.invoke(cli.app, options)
     assert after.exit_code == 1
-    assert "ad_size" in after.output.split("NO")[0]
+    assert any("ad_size" in line and " NO" in line for line in after.output.splitlines())

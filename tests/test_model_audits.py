@@ -9,7 +9,7 @@ from scipy import special, stats
 from sklearn.metrics import log_loss, roc_auc_score
 from small_world import CONF
 
-from ffm_udf import FFM, card, domain_shift, field_pairs, group_sums
+from ffm_udf import FFM, card, domain_shift, field_pairs, group_sums, predictions
 from ffm_udf.calibration import fit as fit_platt
 from ffm_udf.model_ages import age_sums
 from ffm_udf.row_store import RowStore, put
@@ -209,6 +209,19 @@ def test_groups_are_summed_as_by_hand(world):
         assert row["area"].value == pytest.approx(roc_auc_score(y[mine], p[mine]))
         assert (row["contacted"], row["captured"]) == (chosen[mine].sum(), y[mine & chosen].sum())
     assert sum(row["contacted"] for row in found) == 4 * 12 * 3
+
+
+def test_contacts_are_ranked_by_raw_logit_where_a_calibrator_ties_them(world, tmp_path):
+    (tmp_path / "predictions").mkdir()
+    flat = {number: {"slope": 0.0, "intercept": -1.0} for number in range(14, 19)}
+    predictions.write(tmp_path / "predictions", str(world.task["predictions"]) + "/../logits", [flat])
+    asked = {"place": 0, "attributes": ["tier"], "top_n": 3}
+    tied = group_sums.group_sums(world.task | asked | {"predictions": str(tmp_path / "predictions")})
+    plain = group_sums.group_sums(world.task | asked)
+    assert [(row["contacted"], row["captured"]) for row in tied] == [
+        (row["contacted"], row["captured"]) for row in plain
+    ]
+    assert {row["area"].value for row in tied} == {0.5}
 
 
 def test_the_error_of_a_ratio_is_that_of_its_clusters():

@@ -230,6 +230,13 @@ def test_the_first_test_period_has_the_candidates_calibrator_at_the_rehearsals_l
             np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_on_calib_a_candidate_is_calibrated(night):
+    """Platt's calibrator sums to the conversions of the rows it was learned from: the calib period's."""
+    rows, p_of = said(night, "calib")
+    for model_id in night.cycle.dataset("predictions").manifest["params"]:
+        assert p_of(model_id).sum() == pytest.approx(rows.y[rows.splits["calib"]].sum(), rel=1e-4)
+
+
 def test_scoring_gives_a_past_exposure_the_features_it_had_in_training(night, spark, monkeypatch):
     """Train/serve parity: the pairs of a past period, built by the scoring path, are encoded as the examples were."""
     from pyspark.sql import functions as F

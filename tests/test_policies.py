@@ -108,6 +108,8 @@ def test_bad_value_assumptions_are_one_clear_line(tmp_path: Path, old: str, new:
         ("{ kind: top_per_candidate }", "candidate", None, 20),
         ("{ kind: budget, contacts_per_period: 900 }", "period", 900, 20),
         ("{ kind: budget, usd_per_period: 2.5 }", "period", 250, 20),  # at 0.01 USD for a contact
+        ("{ kind: budget, usd_per_period: 0.07 }", "period", 7, 20),  # 7.000000000000001 and
+        ("{ kind: budget, usd_per_period: 0.29 }", "period", 29, 20),  # 28.999999999999996 in binary
         ("{ kind: budget }", "period", None, 20),
     ],
 )

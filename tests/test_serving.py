@@ -143,6 +143,17 @@ def test_tonights_prior_has_tonights_calibrator_unless_it_is_damaged(warehouse: 
     assert serving.prior(cycle, None, "").model_id == "prior-2"
 
 
+def test_tonights_prior_has_its_own_level_not_its_rehearsals(warehouse: Path) -> None:
+    cycle = cycle_of(warehouse, NIGHTS[2])
+    remember(cycle, "models", [{"model_id": "prior-3", "algorithm": "prior", "role": "candidate"}])
+    row = {"model_id": "prior-3", "period": NIGHTS[2], "calibrator": json.dumps({"slope": 0.5, "intercept": -1.0})}
+    params = {"ids": ["other", "prior-3"], "shifts": [9.0, 0.25]}  # the rehearsal lies .25 above the candidate
+    with cycle.lake.writing("calibrators", "tonight", {}, params) as folder:
+        pq.write_table(pa.Table.from_pylist([row]), folder / "part-0.parquet")
+    cycle.remember({"calibrators": "tonight"})
+    assert serving.prior(cycle, None, "").calibrator == {"slope": 0.5, "intercept": -1.25}
+
+
 def test_a_night_that_trained_no_prior_takes_the_last(warehouse: Path) -> None:
     cycle = cycle_of(warehouse, NIGHTS[1])
     remember(cycle, "models", [{"model_id": "champion", "algorithm": "ffm", "role": "candidate"}])

@@ -123,6 +123,18 @@ def test_gains_are_paired_over_the_later_half() -> None:
     assert shrinkage.gain(p[:ROWS], y[:ROWS], levels, SPANS[:1]) == []
 
 
+def test_where_nobody_converts_a_raw_ratio_has_no_error_to_compare_with() -> None:
+    p, y = np.full(800, 0.01), np.zeros(800, np.int8)
+    spans = [slice(at, at + 100) for at in range(0, 800, 100)]
+    found = shrinkage.gain(p, y, [Level("all", np.zeros(800, np.int32))], spans)
+    assert {(row["vs_raw"], row["vs_raw_lo"], row["vs_raw_hi"]) for row in found} == {(None, None, None)}
+    rows = {row["correction"]: row for row in found}
+    # A ratio of 0 of 400 rows foretells the later 400 without a miss; p as it is misses (0 - 1)² / 1 in each period.
+    assert (rows["raw"]["error"], rows["raw"]["vs_none"]) == (0.0, -1.0)
+    assert rows["none"]["error"] == pytest.approx(4.0)
+    assert facts.table("shrinkage_gain", [{"model_id": "m", **row} for row in found]).num_rows == 4
+
+
 def test_the_error_of_two_values_by_hand() -> None:
     # Value 0: 2 conversions, 0.5 expected, corrected 1: 1 / max(0.5, 1). Value 1: 0, 4 and 2: 4 / 4.
     p, y, theta = np.array([0.25, 0.25, 2.0, 2.0]), np.array([1, 1, 0, 0]), np.array([2.0, 2.0, 0.5, 0.5])

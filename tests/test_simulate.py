@@ -143,6 +143,7 @@ def test_the_contract_names_the_exposures_and_not_the_truth(tmp_path) -> None:
         ({"rate": 0.5}, r"rate must be in \(0, 0.5\), got 0.5"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"period_sd": -0.1}, r"period_sd must be at least 0, got -0\.1"),
+        ({"taste": -1.0}, r"taste must be at least 0, got -1\.0"),
     ],
 )
 def test_a_world_that_cannot_be(wrong: dict, message: str) -> None:

@@ -50,6 +50,7 @@ def world(
 
 def task(folders: dict[str, Any], **more: Any) -> dict[str, Any]:
     found = {"training": [0, 0], "unknown": {"field_0": 0}, "entity_field": "field_0", "candidate_field": "field_0"}
+    found["n_features"] = 10
     return folders | found | {"plain_fields": [], "min_count": 10, "periods": list(range(3, PERIODS + 3))} | more
 
 

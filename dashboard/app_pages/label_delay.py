@@ -17,7 +17,7 @@ if curves["completeness"].notna().any():
     )
 
 st.subheader("From provisional to final")
-st.plotly_chart(figures.label_settling(queries.label_maturity(mart)), theme=None)
+st.plotly_chart(figures.label_maturity(queries.label_maturity(mart)), theme=None)
 st.caption(
     "An exposure whose window is open and that has not converted is immature: it is no negative, and no model learns"
     " from it or is judged on it. What is expected takes it that conversions come as late as they did so far."

@@ -4,8 +4,8 @@ from dashboard.figures.accuracy import accuracy_cost_by_k, baselines, cost_by_vo
 from dashboard.figures.audits import domain_shift, fairness, fairness_proxy, field_pairs, leakage, model_age
 from dashboard.figures.calibration import calibration_by_slice, reliability_curve, slice_shrinkage
 from dashboard.figures.decision import decision_rules, incumbent_comparison
-from dashboard.figures.drift import drift_by_field, label_maturity, score_drift
-from dashboard.figures.label_delay import delayed_feedback, label_delay, label_settling
+from dashboard.figures.drift import drift_by_field, score_drift
+from dashboard.figures.label_delay import delayed_feedback, label_delay, label_maturity
 from dashboard.figures.scoring import entity_scores, score_audits, score_stages, shadow, staleness_cost
 from dashboard.figures.training import training_cost, training_curve
 from dashboard.figures.value import kpi_lift, value_by_decile, value_by_period, value_curve, value_sensitivity
@@ -27,7 +27,6 @@ __all__ = [
     "kpi_lift",
     "label_delay",
     "label_maturity",
-    "label_settling",
     "leakage",
     "lever_gain",
     "model_age",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.look import BLUE, GREEN, GREY, INK, ORANGE, VERMILION, interval, laid_out
-
-SPLITS = {"train": GREY, "valid": ORANGE, "calib": GREEN, "test": BLUE, "unused": INK}
+from dashboard.look import BLUE, GREY, VERMILION, laid_out
 
 
 def drift_by_field(drift: pd.DataFrame) -> go.Figure:
@@ -54,30 +52,4 @@ def score_drift(drift: pd.DataFrame) -> go.Figure:
     figure.update_traces(hovertemplate="%{x|%Y-%m-%d}: %{y:.4f}<extra></extra>")
     figure.update_xaxes(title="Period (its first day)", tickformat="%b %d")
     figure.update_yaxes(title="Population stability index", rangemode="tozero")
-    return laid_out(figure, 380)
-
-
-def label_maturity(periods: pd.DataFrame) -> go.Figure:
-    """Observed rate by period, coloured by split; open markers are immature."""
-    figure = go.Figure()
-    for split, colour in SPLITS.items():
-        part = periods[periods["split"] == split]
-        if part.empty:
-            continue
-        figure.add_scatter(
-            x=part["period"],
-            y=part["observed_rate"],
-            mode="markers",
-            name=split,
-            error_y=interval(part, "observed_rate", "observed_rate_lo", "observed_rate_hi"),
-            marker={
-                "color": colour,
-                "size": 8,
-                "symbol": ["circle" if m else "circle-open" for m in part["is_mature"]],
-            },
-            customdata=part[["exposures", "conversions"]],
-            hovertemplate="%{x|%Y-%m-%d}: %{y:.2%}<br>%{customdata[1]:,} of %{customdata[0]:,}<extra></extra>",
-        )
-    figure.update_xaxes(title="Period (open markers: labels still coming in)", tickformat="%b %d")
-    figure.update_yaxes(title="Observed conversion rate", tickformat=".1%", rangemode="tozero")
     return laid_out(figure, 380)

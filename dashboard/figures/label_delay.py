@@ -43,7 +43,7 @@ def label_delay(curves: pd.DataFrame) -> go.Figure:
     return laid_out(figure, 400)
 
 
-def label_settling(periods: pd.DataFrame) -> go.Figure:
+def label_maturity(periods: pd.DataFrame) -> go.Figure:
     """Conversion rate of every period: known when it ended, by now and, with its interval, in the end."""
     figure = go.Figure()
     rates = pd.DataFrame(

@@ -40,7 +40,7 @@ described as (
                 || case
                     when model_id = best_model_id then ', the lowest of all k'
                     else format(
-                        ', that of k = {:d}, the lowest, {:.5f}: a difference of {:+.5f}',
+                        ', that of k = {:d}, the lowest, {:.5f}: a difference of {:+.6f}',
                         best_k, best_logloss, delta_logloss
                     )
                 end
@@ -55,7 +55,7 @@ described as (
                 end
             else format(
                 'k = {:d} is the smallest k surely within {:.2g} % of the best logloss, that of k = {:d}: {:.5f}'
-                ' against {:.5f} over {:d} periods{}, a difference of {:+.5f}',
+                ' against {:.5f} over {:d} periods{}, a difference of {:+.6f}',
                 k, margin_percent, best_k, logloss_seed_mean,
                 best_logloss, n_periods, seeds, delta_logloss
             )
@@ -63,7 +63,7 @@ described as (
         || case
             when model_id = best_model_id then ''
             else coalesce(format(
-                ' (simultaneous 95 % interval {:+.5f} to {:+.5f})', delta_lo_simultaneous, delta_hi_simultaneous
+                ' (simultaneous 95 % interval {:+.6f} to {:+.6f})', delta_lo_simultaneous, delta_hi_simultaneous
             ), '')
         end
         || case

@@ -2,6 +2,7 @@ with leakage as (
 
     select
         count(*) as n,
+        count(passed) as measured,
         count_if(passed = false) as failed,
         string_agg(distinct subject, ', ' order by subject) filter (where passed = false) as subjects
     from {{ ref('fct_leakage') }}
@@ -36,8 +37,14 @@ final as (
         'audits' as page,
         case
             when leakage.n = 0 then 'Leakage was not audited.'
-            when leakage.failed = 0 then format('None of {} leakage checks found anything.', leakage.n)
-            else format('{} of {} leakage checks failed: {}.', leakage.failed, leakage.n, leakage.subjects)
+            when leakage.measured = 0 then format('None of {} leakage checks could be made.', leakage.n)
+            when leakage.failed = 0 then format('None of {} leakage checks found anything.', leakage.measured)
+            else format('{} of {} leakage checks failed: {}.', leakage.failed, leakage.measured, leakage.subjects)
+        end
+        || case
+            when leakage.measured between 1 and leakage.n - 1
+                then format(' {} more could not be made.', leakage.n - leakage.measured)
+            else ''
         end
         || coalesce((select age.sentence from age), '')
         || case

@@ -36,7 +36,7 @@ worth as (
             level, learned_periods, n_periods, 100 * vs_none
         )
         || coalesce(format(' (95 % interval {:+.1f} to {:+.1f} %)', 100 * vs_none_lo, 100 * vs_none_hi), '')
-        || format(' and by {:+.1f} % against ratios that are not shrunk', 100 * vs_raw)
+        || coalesce(format(' and by {:+.1f} % against ratios that are not shrunk', 100 * vs_raw), '')
         || coalesce(format(' ({:+.1f} to {:+.1f} %)', 100 * vs_raw_lo, 100 * vs_raw_hi), '')
         || case
             when beats_none then ': it helps.'

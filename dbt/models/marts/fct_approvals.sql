@@ -25,7 +25,13 @@ final as (
         approvals.rule,
         approvals.until,
         case
-            when approvals.kind = 'waiver' then release.cycle_date between approvals.cycle_date and approvals.until
+            when approvals.kind = 'waiver'
+                then
+                    release.cycle_date between approvals.cycle_date and approvals.until
+                    and row_number() over (
+                        partition by approvals.kind, approvals.rule, approvals.cycle_date <= release.cycle_date
+                        order by approvals.cycle_date desc, approvals.seq desc
+                    ) = 1
         end as is_in_force,
         approvals.gate_sha,
         approvals.entry_hash

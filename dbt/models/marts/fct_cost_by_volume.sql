@@ -10,10 +10,21 @@ prices as (
 
 ),
 
-volumes as (
+-- a candidate and what repeats it: its rehearsal every night, its refit after a GO
+trainings as (
 
     select
-        unnest([1, 10, 100]) as volume_factor
+        models.candidate_id,
+        sum(prices.usd_training) as usd_training
+    from {{ ref('dim_model') }} as models
+    inner join prices on models.model_id = prices.model_id
+    group by models.candidate_id
+
+),
+
+volumes as (
+
+    select unnest([1, 10, 100]) as volume_factor
 
 ),
 
@@ -30,9 +41,10 @@ per_month as (
         volumes.volume_factor * cast({{ var('scores_per_month') }} as double) / 1e6
         * (prices.usd_cpu_per_1m + prices.usd_memory_per_1m) as usd_scoring,
         prices.usd_storage_per_1m * {{ var('scores_per_month') }} / 1e6 as usd_storage,
-        prices.usd_training * {{ var('trainings_per_month') }} as usd_training
+        trainings.usd_training * {{ var('trainings_per_month') }} as usd_training
     from candidates
     inner join prices on candidates.model_id = prices.model_id
+    inner join trainings on candidates.model_id = trainings.candidate_id
     cross join volumes
 
 ),

@@ -8,9 +8,11 @@ measured as (
 
     select
         *,
-        case audit
-            when 'keys_only' then value - allowed
-            when 'shuffled_labels' then allowed - abs(value - 0.5)
+        case
+            when audit = 'keys_only' then value - allowed
+            -- the end of the interval that is nearer to chance; without an interval nothing was measured
+            when audit = 'shuffled_labels' and value_lo is null then null
+            when audit = 'shuffled_labels' then allowed - greatest(value_lo - 0.5, 0.5 - value_hi, 0)
             else allowed - value
         end as headroom
     from leakage
