@@ -185,6 +185,7 @@ def cycle(spark, tmp_path_factory):
 OPTIONS = Options(as_ofs=3, seeds=1, epochs=1, conversions=20)
 
 
+@pytest.mark.slow
 def test_every_way_is_judged_on_the_last_matured_periods(cycle, spark):
     rows = delayed_feedback.run(cycle, spark, OPTIONS).table().to_pylist()
     assert [row["method"] for row in rows] == list(METHODS)
@@ -200,6 +201,7 @@ def test_every_way_is_judged_on_the_last_matured_periods(cycle, spark):
     assert delayed_feedback.run(cycle, spark, OPTIONS).manifest["run"] == written_by
 
 
+@pytest.mark.slow
 def test_the_arrays_hold_when_every_exposure_converted(cycle, spark):
     rows, _ = delayed_rows.make(cycle, spark)
     data = DelayedRows.open(row_arrays.folder_of(rows))
@@ -213,6 +215,7 @@ def test_the_arrays_hold_when_every_exposure_converted(cycle, spark):
     assert (data.delay < 4).sum() == delayed_labels.seen(np.full(800, 99.0), data.delay, 4).sum()
 
 
+@pytest.mark.slow
 def test_a_later_cycle_stands_on_the_last_comparison(cycle, spark):
     key = delayed_feedback.run(cycle, spark, OPTIONS).key
     later = dataclasses.replace(cycle, date=cycle.date + dt.timedelta(days=1))

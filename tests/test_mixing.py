@@ -451,6 +451,7 @@ def test_a_failing_step_is_one_clear_line(spark: Any, rows: Path, tmp_path: Path
         spark_mixing.train(spark, task, tmp_path / "work", 2, say=quietly)
 
 
+@pytest.mark.slow
 def test_a_job_without_progress_is_cancelled(spark: Any, rows: Path, tmp_path: Path) -> None:
     """A pass that waits for ever for its input: after epoch 1 the row weights become a pipe that nobody writes to."""
     work, task = tmp_path / "work", task_of(rows, tmp_path / "model", hyperparameters={"epochs": 2})

@@ -164,6 +164,7 @@ def decision(night):
     return entry
 
 
+@pytest.mark.slow
 def test_the_test_periods_are_opened_once_and_the_log_says_so(own_night):
     opened = [e.payload for e in decision_log.entries(own_night.cycle.warehouse) if e.kind == "opening"]
     assert [(o["contract"], o["nth"], o["models"]) for o in opened] == [
@@ -281,6 +282,7 @@ def test_decision_names_a_refit_champion_and_the_log_is_intact(night):
     assert decision_log.verify(night.cycle.warehouse).torn_bytes == 0
 
 
+@pytest.mark.slow
 def test_rerun_reuses_everything_and_gives_the_same_release(own_night):
     before = own_night.release.manifest["content_sha256"]
     models = {path.name: path.stat().st_mtime_ns for path in (own_night.cycle.warehouse / "models").iterdir()}
@@ -312,6 +314,7 @@ def test_computed_anew_the_data_sets_have_the_same_bytes(own_night):
     assert anew["scored_at"] > scoring["scored_at"]
 
 
+@pytest.mark.slow
 def test_a_failing_night_leaves_the_last_release_and_says_why(own_night, monkeypatch):
     current = releases.current(own_night.cycle.warehouse)
 

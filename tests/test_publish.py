@@ -96,6 +96,7 @@ def test_a_kill_before_the_pointer_is_mended(own_night: Any) -> None:
     assert len(pointings(warehouse)) == before
 
 
+@pytest.mark.slow
 def test_a_build_that_said_the_same_can_be_published_twice(own_night: Any) -> None:
     """The nightly ran again, its build was dropped for the release there is, and the scheduler publishes once more."""
     decide.build_evidence(own_night.cycle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 import shutil
 
 import duckdb
@@ -92,7 +93,7 @@ def test_lag_one_is_the_rehearsal_with_the_calibrator_of_the_period_before(cycle
     candidate, rehearsal = staleness.shipping(cycle)
     logits, _ = ScoringModel(str(models.model_folder(cycle.warehouse, rehearsal))).score(np.column_stack(columns))
     learned = {
-        cycle.periods.number(row["period"]): (row["slope"], row["intercept"])
+        cycle.periods.number(row["period"]): tuple(json.loads(row["calibrator"]).values())
         for row in cycle.dataset("calibrators").table().to_pylist()
         if row["model_id"] == candidate
     }

@@ -114,6 +114,7 @@ def test_one_model_over_two_partitions_fills_the_same_facts(own_night, spark):
     assert not any((cycle.warehouse / "mixing").iterdir())
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_the_candidates_of_another_cycle(own_night, spark):
     before = own_night.cycle
     later = cli.cycle_of(own_night.contract, "2017-03-20", before.warehouse)
