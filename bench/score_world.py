@@ -138,7 +138,7 @@ def _write(out: Path, households):
 
 def _repeat(once, times, out):
     """Blocks of an earlier data set, so many times over, as links: other households with the same features."""
-    root = once.folder / once.manifest["run"]
+    root = once.root
     layout = json.loads((root / "layout.json").read_text())
     for number in range(times * layout["blocks"]):
         source = root / f"block={number % layout['blocks']:05d}"

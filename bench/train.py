@@ -60,7 +60,7 @@ def base_task(cycle):
         "algorithm": "ffm",
         "role": "candidate",
         "candidate_id": None,
-        "rows": row_arrays.folder_of(cycle.dataset("rows")),
+        "rows": str(cycle.dataset("rows").root),
         "rows_key": cycle.dataset("rows").key,
         "fields": cycle.contract.field_names,
         "n_features": vocabulary.rows,

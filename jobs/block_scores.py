@@ -179,7 +179,7 @@ def _tasks(
         "data_through": cycle.periods.data_through.replace(tzinfo=None).isoformat(),
         "source": serving.source,
     }
-    root = inputs.folder.resolve() / inputs.manifest["run"]
+    root = inputs.root
     common = {
         "inputs": str(root),
         "model": str(models.model_folder(cycle.warehouse, serving.model_id).resolve()),

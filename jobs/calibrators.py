@@ -23,20 +23,20 @@ from ffm_udf.predictions import logits_file, opened
 from jobs import calibrator_choice
 from jobs.contract import ContractError
 from jobs.cycle import Cycle
-from jobs.judged import Entrant, Judged, folder_of
+from jobs.judged import Entrant, Judged
 from jobs.lake import Dataset, sha256_json
 
 
 def calibrators(
     cycle: Cycle, spark: SparkSession, rows: Dataset, logits: Dataset, entrants: Sequence[Entrant]
-) -> list[dict[str, Any]]:
+) -> Dataset:
     """Data set `calibrators`: model_id, period (of test, and the scoring period) and the calibrator in force then, as
     JSON text that `calibration.load` reads. `logits` of the judged `rows`, in the order of the `entrants`."""
     params, ids = _params(cycle), [entrant.model_id for entrant in entrants]
     shifts = [level_shift(entrant) for entrant in entrants]
 
     def write(out: Path) -> None:
-        common = {"judged": folder_of(rows), "logits": folder_of(logits), **params}
+        common = {"judged": str(rows.root), "logits": str(logits.root), **params}
         tasks = [common | {"place": place, "shift": shift} for place, shift in enumerate(shifts)]
         fitted = spark.sparkContext.parallelize(tasks, len(tasks)).map(fit_for).collect()
         found = [
@@ -46,10 +46,9 @@ def calibrators(
         ]
         pq.write_table(pa.Table.from_pylist(found), out / "part-0.parquet")
 
-    found, _ = cycle.make(
+    return cycle.make(
         "calibrators", __name__, {"logits": logits.content}, params | {"ids": ids, "shifts": shifts}, write
-    )
-    return found.table().to_pylist()
+    )[0]
 
 
 def level_shift(entrant: Entrant) -> float:

@@ -13,82 +13,49 @@ from typing import Annotated, Any
 import typer
 
 from jobs import (
-    approvals,
     backfill,
     block_scores,
     decide,
+    decision_commands,
     decision_log,
     delayed_feedback,
     encode,
     evaluate,
     exit_codes,
-    explain_score,
     ingest,
+    inspection_commands,
     label_delay,
     leakage,
     levers,
-    model_card,
     monitor,
     nightly,
     publish,
     releases,
     reproduce,
     score,
-    score_inputs,
     served_links,
     serving,
-    shadow,
     simulate,
     stage_times,
     staleness,
     train,
 )
-from jobs.contract import ContractError, load
+from jobs.command_options import (
+    DEFAULT,
+    ROOT,
+    Contract,
+    Date,
+    Warehouse,
+    cycle_of,
+    guarded,
+    policy,
+)
 from jobs.cycle import Cycle
-from jobs.folds import FoldError
-from jobs.java import JavaError
-from jobs.lake import PROJECT, Dataset, LakeError
-from jobs.mart_checks import MartError
-from jobs.policies import PolicyError, load_rates
+from jobs.lake import PROJECT, Dataset
+from jobs.policies import load_rates
 from jobs.progress import Progress
 from jobs.spark_session import session
-from jobs.training_plan import Options, Strategy, TrainError
-from jobs.warehouse import WarehouseError
-from jobs.watched_job import JobError
-
-KNOWN = (
-    approvals.ApprovalError,
-    ContractError,
-    FoldError,
-    JavaError,
-    LakeError,
-    MartError,
-    PolicyError,
-    WarehouseError,
-    decision_log.LogError,
-    ingest.IngestError,
-    releases.ReleaseError,
-    backfill.BackfillError,
-    explain_score.ExplainError,
-    model_card.CardError,
-    block_scores.ScoreError,
-    label_delay.LabelError,
-    score_inputs.InputsError,
-    shadow.ShadowError,
-    JobError,
-    TrainError,
-    MemoryError,
-)
-CONF = PROJECT / "conf"
-DEFAULT = CONF / "promo.yml"
-
-Contract = Annotated[Path, typer.Option(help="Feature contract (YAML). Policies beside it win over the project's.")]
-Date = Annotated[
-    str | None,
-    typer.Option(help="Cycle date YYYY-MM-DD, a day of the scoring period.  [default: the contract's, else today]"),
-]
-Warehouse = Annotated[Path, typer.Option(envvar="FIELDMART_WAREHOUSE", help="Root of lake, models, log and releases.")]
-ROOT = Path("warehouse")
+from jobs.training_plan import Options, Strategy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -99,33 +66,6 @@ def _about() -> None:
 
     `nightly` runs all steps; each step can be run alone and finds its inputs by contract and date.
     """
-
-
-def cycle_of(contract: Path, date: str | None, warehouse: Path, training: dict[str, Any] | None = None) -> Cycle:
-    """The cycle the options name, `training` in place of the contract's own; raises ContractError for a bad value."""
-    found = load(contract, training)
-    try:
-        # A scheduler says which day its run is for: a retry after midnight must not become another night.
-        asked = date or found.default_date or os.environ.get("FIELDMART_TODAY") or dt.date.today()
-        day = asked if isinstance(asked, dt.date) else dt.date.fromisoformat(asked)
-    except ValueError:
-        raise ContractError(f"--date must be YYYY-MM-DD, got {asked!r}") from None
-    return Cycle(found, day, warehouse, Progress())
-
-
-def guarded(step: Callable[[], Any]) -> Any:
-    """Run `step`; an error that a person can mend is one line on stderr and exit code 1, without a traceback."""
-    try:
-        return step()
-    except KNOWN as error:
-        typer.echo(f"fieldmart: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def policy(contract: Path, name: str) -> Path:
-    """The policy file `name`: the contract's own if one lies beside it, else the project's."""
-    beside = contract.parent / name
-    return beside if beside.exists() else CONF / name
 
 
 def _nightly(cycle: Cycle, contract: Path, options: Options) -> None:
@@ -447,7 +387,5 @@ def train_again(
         raise typer.Exit(1)
 
 
-# Further commands of the app; they take their options from here, so they come last.
-from jobs import decision_commands, inspection_commands  # noqa: E402, F401
-
 decision_commands.add_to(app)
+inspection_commands.add_to(app)

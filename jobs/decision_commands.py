@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from jobs import approvals, cli, decide, decision_log, exit_codes, explain_decision, gate, ready
+from jobs import approvals, decide, decision_log, exit_codes, explain_decision, gate, ready
+from jobs import command_options as options
+from jobs.contract import load
 from jobs.lake import LakeError
 from jobs.spark_session import session
 
@@ -18,9 +20,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def decide_command(
-    contract: cli.Contract = cli.DEFAULT,
-    date: cli.Date = None,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    date: options.Date = None,
+    warehouse: options.Warehouse = options.ROOT,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print every rule, the k compared, what blocks and what would change it.")
     ] = False,
@@ -30,13 +32,13 @@ def decide_command(
     ] = False,
 ) -> None:
     """GO, HOLD or NO-GO by the gate; on GO refit; append to the decision log."""
-    code = cli.guarded(lambda: _decide(contract, date, warehouse, explain))
+    code = options.guarded(lambda: _decide(contract, date, warehouse, explain))
     if exit_code and code:
         raise typer.Exit(code)
 
 
-def _decide(contract: cli.Contract, date: cli.Date, warehouse: cli.Warehouse, explain: bool) -> int:
-    cycle = cli.cycle_of(contract, date, warehouse)
+def _decide(contract: options.Contract, date: options.Date, warehouse: options.Warehouse, explain: bool) -> int:
+    cycle = options.cycle_of(contract, date, warehouse)
     entry = decision_log.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
     try:
         decide.mart_in_building(cycle)
@@ -44,7 +46,7 @@ def _decide(contract: cli.Contract, date: cli.Date, warehouse: cli.Warehouse, ex
         if entry is None or not explain:  # a published cycle's decision can be explained, not made
             raise
     else:
-        entry = decide.run(cycle, session(cycle.warehouse), cli.policy(contract, "gate.yml"))
+        entry = decide.run(cycle, session(cycle.warehouse), options.policy(contract, "gate.yml"))
     if explain:
         approval = decision_log.approval_of(decision_log.entries(cycle.warehouse), entry.decision_id)
         for line in explain_decision.lines(entry, approval, explain_decision.mart_of(cycle)):
@@ -59,9 +61,9 @@ def _decide(contract: cli.Contract, date: cli.Date, warehouse: cli.Warehouse, ex
 def approve_command(
     by: By,
     why: Why,
-    contract: cli.Contract = cli.DEFAULT,
-    date: cli.Date = None,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    date: options.Date = None,
+    warehouse: options.Warehouse = options.ROOT,
     decision: Annotated[
         str | None, typer.Option(help="Id of the decision that was looked at.  [default: the one in force]")
     ] = None,
@@ -69,8 +71,8 @@ def approve_command(
     """Promote the model of a HOLD all the same: refit, log, make it champion."""
 
     def step() -> None:
-        cycle = cli.cycle_of(contract, date, warehouse)
-        policy = cli.policy(contract, "gate.yml")
+        cycle = options.cycle_of(contract, date, warehouse)
+        policy = options.policy(contract, "gate.yml")
         approvals.approvable(cycle, gate.load_gate(policy), by, why, decision)  # before Spark is started for nothing
         entry = approvals.approve(cycle, session(cycle.warehouse), policy, by, why, decision)
         typer.echo(
@@ -78,7 +80,7 @@ def approve_command(
             f" {entry.payload['cycle_date']} on; `fieldmart score`, `monitor` and `publish` bring it to readers"
         )
 
-    cli.guarded(step)
+    options.guarded(step)
 
 
 def waive_command(
@@ -86,31 +88,31 @@ def waive_command(
     by: By,
     why: Why,
     until: Annotated[dt.datetime, typer.Option(formats=["%Y-%m-%d"], help="Last cycle the waiver counts for.")],
-    contract: cli.Contract = cli.DEFAULT,
-    date: cli.Date = None,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    date: options.Date = None,
+    warehouse: options.Warehouse = options.ROOT,
 ) -> None:
     """Let a soft rule that fails pass, from the cycle of DATE on; `fieldmart decide` then decides with it."""
 
     def step() -> None:
-        cycle = cli.cycle_of(contract, date, warehouse)
-        entry = approvals.waive(cycle, cli.policy(contract, "gate.yml"), rule, by, why, until.date())
+        cycle = options.cycle_of(contract, date, warehouse)
+        entry = approvals.waive(cycle, options.policy(contract, "gate.yml"), rule, by, why, until.date())
         typer.echo(f"waiver {entry.decision_id}: {entry.text}")
 
-    cli.guarded(step)
+    options.guarded(step)
 
 
 def ready_command(
-    contract: cli.Contract = cli.DEFAULT,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    warehouse: options.Warehouse = options.ROOT,
     as_json: AsJson = False,
 ) -> None:
     """The checklist before production, on the release that is served: evidence, or what is missing and exit code 1."""
 
     def step() -> list[ready.Item]:
-        return ready.checklist(warehouse.resolve(), cli.load(contract).name)
+        return ready.checklist(warehouse.resolve(), load(contract).name)
 
-    items = cli.guarded(step)
+    items = options.guarded(step)
     if as_json:
         typer.echo(json.dumps([item.record() for item in items], indent=2))
     else:
@@ -126,19 +128,19 @@ log_app = typer.Typer(invoke_without_command=True, help="Verify the decision log
 
 
 @log_app.callback()
-def log_command(context: typer.Context, warehouse: cli.Warehouse = cli.ROOT) -> None:
+def log_command(context: typer.Context, warehouse: options.Warehouse = options.ROOT) -> None:
     """Verify the decision log's hash chain and print its entries."""
     if context.invoked_subcommand is None:
-        cli.guarded(lambda: _show_log(warehouse))
+        options.guarded(lambda: _show_log(warehouse))
 
 
 @log_app.command("verify")
-def verify_command(warehouse: cli.Warehouse = cli.ROOT) -> None:
+def verify_command(warehouse: options.Warehouse = options.ROOT) -> None:
     """Verify the decision log's hash chain; exit code 1 and the line at fault if it does not hold."""
-    cli.guarded(lambda: typer.echo(_intact(decision_log.verify(warehouse))))
+    options.guarded(lambda: typer.echo(_intact(decision_log.verify(warehouse))))
 
 
-def _show_log(warehouse: cli.Warehouse) -> None:
+def _show_log(warehouse: options.Warehouse) -> None:
     report = decision_log.verify(warehouse)
     for entry in decision_log.entries(warehouse):
         who = (

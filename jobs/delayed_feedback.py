@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from ffm_udf import FFM, delayed_labels, workers
 from ffm_udf.delayed_labels import METHODS, Labelled
 from ffm_udf.metrics import row_logloss, sigmoid
-from jobs import delayed_rows, intervals, row_arrays
+from jobs import delayed_rows, intervals
 from jobs.contract import ContractError
 from jobs.cycle import Cycle
 from jobs.delay_curve import fitted
@@ -94,7 +94,7 @@ def usable(cycle: Cycle, data: DelayedRows, options: Options) -> list[int]:
 
 def plan(cycle: Cycle, rows: Dataset, vocabulary: Dataset, options: Options) -> list[dict[str, Any]]:
     """One task per as-of date, way and seed, those with the most rows first."""
-    contract, folder = cycle.contract, row_arrays.folder_of(rows)
+    contract, folder = cycle.contract, str(rows.root)
     table = vocabulary.table()
     fixed = {"k": min(contract.grid.nightly.k), "epochs": options.epochs, "patience": None, "negative_rate": 1.0}
     shared = {

@@ -29,7 +29,7 @@ def domain_shift_facts(rows: Judged) -> dict[str, Rows]:
         [n for n in numbers if ends["test"][0] <= n <= ends["test"][1]],
     )
     shared = {
-        "rows": row_arrays.folder_of(cycle.dataset("rows")),
+        "rows": str(cycle.dataset("rows").root),
         "entity_column": contract.field_names.index(contract.prior.entity),
         "n_features": cycle.dataset("vocabulary").rows,
         "seed": contract.grid.shipping_seed,

@@ -275,7 +275,7 @@ def encoded(frame: DataFrame, vocabulary: pa.Table) -> DataFrame:
 
 def _write_examples(values: Dataset, vocabulary: Dataset, contract: Contract, spark: SparkSession, out: Path) -> None:
     table = vocabulary.table()
-    root = values.folder / values.manifest["run"]
+    root = values.root
     frame = encoded(spark.read.option("basePath", str(root)).parquet(str(root)), table)
     known = [s for s in contract.slices if s.known]
     oov = {row["field"]: row["feature_id"] for row in table.to_pylist() if row["value"] is None}

@@ -30,7 +30,6 @@ from jobs import (
     model_age,
     models,
     reliability,
-    row_arrays,
     shrinkage,
     slices,
     value,
@@ -155,10 +154,9 @@ def predict(
     ids = [entrant.model_id for entrant in entrants]
     rows = judged.make_rows(cycle, spark)
     logits, _ = judged.make_logits(cycle, spark, rows, entrants, lambda: open_test(cycle, len(entrants)))
-    learned = calibrators(cycle, spark, rows, logits, entrants)
-    shifts = cycle.dataset("calibrators").manifest["params"]["shifts"]
-    predictions, reused = judged.make_predictions(cycle, rows, logits, ids, learned, shifts)
-    return Judged(cycle, spark, rows, logits, predictions, ids, shifts), reused
+    calibrators(cycle, spark, rows, logits, entrants)
+    _, reused = judged.make_predictions(cycle, rows, logits, ids)
+    return judged.opened(cycle, spark), reused
 
 
 def write_openings(cycle: Cycle) -> None:
@@ -344,7 +342,7 @@ def against_incumbent(
 def scoring_cost(rows: Judged, cards: list[dict[str, Any]], held: Incumbent | None) -> list[dict[str, Any]]:
     """Rows of fact `scoring_cost`: every model scores the same block of test rows, one after the other."""
     cycle = rows.cycle
-    same: dict[str, Any] = {"rows": row_arrays.folder_of(cycle.dataset("rows")), "periods": spans(cycle)["test"]}
+    same: dict[str, Any] = {"rows": str(cycle.dataset("rows").root), "periods": spans(cycle)["test"]}
     same |= {"limit": COST_ROWS, "repeats": COST_REPEATS}
     tasks: list[dict[str, Any]] = [
         {"folder": str(models.model_folder(cycle.warehouse, card["model_id"]).resolve()), "vocabularies": None}

@@ -20,7 +20,7 @@ from rich.table import Table
 from ffm_udf import block_inputs
 from ffm_udf.block_inputs import Layout
 from ffm_udf.model import FFM
-from jobs import history, judged, models
+from jobs import history, models
 from jobs.cycle import Cycle
 from jobs.lake import LakeError
 
@@ -50,7 +50,7 @@ def run(cycle: Cycle, entity_id: str, candidate_id: str | None) -> Explained:
             f"the score of {entity_id} and {row['candidate_id']} was made by {made_by}, which has no terms"
         )
     vocabulary = cycle.lake.get("vocabulary", card["lineage"]["vocabulary"]["key"]).table().to_pylist()
-    x = features(judged.folder_of(cycle.dataset("score_inputs")), entity_id, row)
+    x = features(str(cycle.dataset("score_inputs").root), entity_id, row)
     found = FFM.load(models.model_folder(cycle.warehouse, row["model_id"])).explain(x)
     measures = {rule.name: rule.measure for rule in cycle.contract.fields}
     text = {r["feature_id"]: in_words(measures[r["field"]], r["value"]) for r in vocabulary}

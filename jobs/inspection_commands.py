@@ -7,58 +7,56 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from jobs import cli, explain_score, model_card
+from jobs import command_options as options
+from jobs import explain_score, model_card
 from jobs.contract import load
 from jobs.cycle import Cycle
 from jobs.periods import PARTS
 
 
-@cli.app.command("explain")
 def explain_command(
     entity: Annotated[str, typer.Option(help="Entity id, as in the scores.")],
     candidate: Annotated[str | None, typer.Option(help="Candidate id.  [default: the entity's best]")] = None,
-    contract: cli.Contract = cli.DEFAULT,
-    date: cli.Date = None,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    date: options.Date = None,
+    warehouse: options.Warehouse = options.ROOT,
     top: Annotated[int, typer.Option(min=1, help="Terms to print.")] = 15,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all terms.")] = False,
 ) -> None:
     """Take a published score apart: the terms of its logit by field and pair of fields, which sum to it."""
 
     def step() -> None:
-        cycle = cli.cycle_of(contract, date, warehouse)
+        cycle = options.cycle_of(contract, date, warehouse)
         found = explain_score.run(cycle, entity, candidate)
         if as_json:
             typer.echo(explain_score.as_json(found))
         else:
             explain_score.show(found, cycle.progress.console, top)
 
-    cli.guarded(step)
+    options.guarded(step)
 
 
-@cli.app.command("card")
 def card_command(
     model: Annotated[
         str | None, typer.Argument(help="Model id.  [default: the champion of the current release]")
     ] = None,
-    contract: cli.Contract = cli.DEFAULT,
-    warehouse: cli.Warehouse = cli.ROOT,
+    contract: options.Contract = options.DEFAULT,
+    warehouse: options.Warehouse = options.ROOT,
 ) -> None:
     """Print a model card in Markdown: target, need, quality beside the baselines, slices, decisions, lineage."""
-    cli.guarded(lambda: typer.echo(model_card.run(warehouse, load(contract), model)))
+    options.guarded(lambda: typer.echo(model_card.run(warehouse, load(contract), model)))
 
 
-@cli.app.command("split")
 def split_command(
-    contract: cli.Contract = cli.DEFAULT, date: cli.Date = None, warehouse: cli.Warehouse = cli.ROOT
+    contract: options.Contract = options.DEFAULT, date: options.Date = None, warehouse: options.Warehouse = options.ROOT
 ) -> None:
     """Show which periods train, stop early, calibrate and test, and what lies between and after them."""
 
     def step() -> None:
-        cycle = cli.cycle_of(contract, date, warehouse)
+        cycle = options.cycle_of(contract, date, warehouse)
         cycle.progress.console.print(split_table(cycle))
 
-    cli.guarded(step)
+    options.guarded(step)
 
 
 def split_table(cycle: Cycle) -> Table:
@@ -80,3 +78,10 @@ def split_table(cycle: Cycle) -> Table:
         labels = "final" if run[0]["is_mature"] else "immature"
         table.add_row(part, str(run[0]["period"]), str(run[-1]["period"]), str(len(run)), *sums, labels)
     return table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command("explain")(explain_command)
+    app.command("card")(card_command)
+    app.command("split")(split_command)

@@ -52,14 +52,14 @@ class Judged:
 
     def __len__(self) -> int:
         """How many rows are judged."""
-        return len(JudgedRows.open(folder_of(self.rows)).y)
+        return len(JudgedRows.open(str(self.rows.root)).y)
 
     def place_of(self, model_id: str) -> int:
         return self.ids.index(model_id)
 
     def task(self, **more: Any) -> dict[str, Any]:
         """A task that `ffm_udf.predictions.opened` understands."""
-        return {"judged": folder_of(self.rows), "predictions": folder_of(self.predictions), **more}
+        return {"judged": str(self.rows.root), "predictions": str(self.predictions.root), **more}
 
     def run[Found](self, function: Callable[[dict[str, Any]], Found], tasks: list[dict[str, Any]]) -> list[Found]:
         """The results of `function`, one Spark task for each of `tasks`."""
@@ -71,11 +71,6 @@ def opened(cycle: Cycle, spark: SparkSession) -> Judged:
     rows, logits, predictions = (cycle.dataset(name) for name in ("judged_rows", "logits", "predictions"))
     shifts = cycle.dataset("calibrators").manifest["params"]["shifts"]
     return Judged(cycle, spark, rows, logits, predictions, predictions.manifest["params"], shifts)
-
-
-def folder_of(dataset: Dataset) -> str:
-    """Where a data set's arrays lie; absolute, since a task on another host has another working directory."""
-    return str((dataset.folder / dataset.manifest["run"]).resolve())
 
 
 def beside(dataset: Dataset, out: Path) -> str:
@@ -167,7 +162,7 @@ def make_logits(
 ) -> tuple[Dataset, bool]:
     """The data set `logits`, a file per entrant; also whether it was there already. `opening` is called before anything
     is scored: whoever looks at the test periods is noted even if the look then fails."""
-    folder = folder_of(rows)
+    folder = str(rows.root)
 
     def write(out: Path) -> None:
         opening()
@@ -188,18 +183,18 @@ def vocabularies(cycle: Cycle, entrant: Entrant) -> list[str] | None:
     return [cycle.dataset("vocabulary").only_file, entrant.vocabulary] if entrant.vocabulary else None
 
 
-def make_predictions(
-    cycle: Cycle, rows: Dataset, logits: Dataset, ids: list[str], learned: list[dict[str, Any]], shifts: list[float]
-) -> tuple[Dataset, bool]:
-    """The data set `predictions`: the logits with the calibrators in force (rows of data set `calibrators`).
+def make_predictions(cycle: Cycle, rows: Dataset, logits: Dataset, ids: list[str]) -> tuple[Dataset, bool]:
+    """The data set `predictions`: the logits with the calibrators in force (those of data set `calibrators`).
 
     Periods before the test are the candidate's: they get the first test period's calibrator without its shift to the
-    rehearsal's level (`shifts`, by place).
+    rehearsal's level.
     """
+    learned = cycle.dataset("calibrators")
+    shifts = learned.manifest["params"]["shifts"]
     by_place: list[dict[int, dict[str, Any]]] = [{} for _ in ids]
-    for row in learned:
+    for row in learned.table().to_pylist():
         by_place[ids.index(row["model_id"])][cycle.periods.number(row["period"])] = json.loads(row["calibrator"])
-    known = JudgedRows.open(folder_of(rows))
+    known = JudgedRows.open(str(rows.root))
     before = [number for number, span in known.periods.items() if span.start < known.splits["test"].start]
     for mine, shift in zip(by_place, shifts, strict=True):
         own = calibration.as_dict(calibration.load(mine[min(mine)]).shifted(-shift))
@@ -208,5 +203,5 @@ def make_predictions(
     def write(out: Path) -> None:
         predictions.write(out, beside(logits, out), by_place)
 
-    inputs = {"logits": logits.content, "calibrators": cycle.dataset("calibrators").content}
+    inputs = {"logits": logits.content, "calibrators": learned.content}
     return cycle.make("predictions", __name__, inputs, ids, write)

@@ -45,8 +45,13 @@ class Dataset:
     manifest: dict[str, Any]
 
     @property
+    def root(self) -> Path:
+        """Where the files lie; absolute, since a task on another host has another working directory."""
+        return (self.folder / self.manifest["run"]).resolve()
+
+    @property
     def files(self) -> list[str]:
-        return [str(self.folder / self.manifest["run"] / entry["path"]) for entry in self.manifest["files"]]
+        return [str(self.root / entry["path"]) for entry in self.manifest["files"]]
 
     @property
     def rows(self) -> int:
@@ -64,14 +69,13 @@ class Dataset:
 
     def under(self, *folders: str) -> list[str]:
         """The files below any of `folders` (for example "split=train")."""
-        root = self.folder / self.manifest["run"]
-        return [str(root / e["path"]) for e in self.manifest["files"] if e["path"].split("/")[0] in folders]
+        return [str(self.root / e["path"]) for e in self.manifest["files"] if e["path"].split("/")[0] in folders]
 
     @property
     def only_file(self) -> str:
-        """The absolute path of a data set of one file, for tasks on other hosts; ValueError if there are more."""
+        """The path of a data set of one file; ValueError if there are more."""
         [path] = self.files
-        return str(Path(path).resolve())
+        return path
 
     def table(self) -> pa.Table:
         """The whole data set; for facts and vocabularies, which are small."""
@@ -79,9 +83,8 @@ class Dataset:
 
     def verify(self) -> None:
         """Raise LakeError if a file's bytes are not those of the manifest."""
-        root = self.folder / self.manifest["run"]
         for entry in self.manifest["files"]:
-            path = root / entry["path"]
+            path = self.root / entry["path"]
             if not path.exists() or sha256_file(path) != entry["sha256"]:
                 raise LakeError(f"{self.name} {self.key}: file {entry['path']} is missing or was changed after writing")
 

@@ -133,7 +133,7 @@ def plan(cycle: Cycle, settings: Sequence[Setting], folds: Sequence[Fold], seeds
     contract, vocabulary = cycle.contract, cycle.dataset("vocabulary").table()
     offsets = [row["feature_id"] for row in vocabulary.to_pylist() if row["value"] is None]
     shared = {
-        "rows": row_arrays.folder_of(cycle.dataset("rows")),
+        "rows": str(cycle.dataset("rows").root),
         "offsets": offsets,
         "n_features": vocabulary.num_rows,
         "min_count": contract.min_count,

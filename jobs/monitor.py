@@ -46,7 +46,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
 def field_bins(cycle: Cycle, spark: SparkSession) -> list[dict[str, Any]]:
     """Counts per field, period and bin of the examples."""
     examples = cycle.dataset("examples")
-    root = str(examples.folder / examples.manifest["run"])
+    root = str(examples.root)
     fields = cycle.contract.field_names
     rows = spark.read.parquet(root).select("split", "period_no", *(f"f_{name}" for name in fields))
     counts = pl.DataFrame(feature_counts(rows, fields).toArrow())

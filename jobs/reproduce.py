@@ -115,7 +115,7 @@ def task_of(warehouse: Path, card: dict[str, Any], folder: Path) -> dict[str, An
     rows = _intact(lake, "rows", lineage["rows"], card)
     task = task | {
         "folder": str(folder),
-        "rows": str((rows.folder / rows.manifest["run"]).resolve()),
+        "rows": str(rows.root),
         "fields": card["fields"],
         "lineage": lineage,
     }

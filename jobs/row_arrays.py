@@ -73,10 +73,5 @@ def fill(task: dict[str, Any]) -> None:
         put(task["folder"], first, X[mine], y[mine])
 
 
-def folder_of(rows: Dataset) -> str:
-    """Where the arrays lie; absolute, since a task on another host has another working directory."""
-    return str((rows.folder / rows.manifest["run"]).resolve())
-
-
 def opened(cycle: Cycle) -> RowStore:
-    return RowStore.open(folder_of(cycle.dataset("rows")))
+    return RowStore.open(str(cycle.dataset("rows").root))

@@ -99,7 +99,7 @@ def is_degraded(scoring: Dataset) -> bool:
 
 def make_lists(cycle: Cycle, inputs: Dataset) -> dict[str, Dataset]:
     """The facts `entities` and `candidates`, who is scored on what, from the score_inputs."""
-    root = inputs.folder / inputs.manifest["run"]
+    root = inputs.root
     queries = {
         "entities": """
             select entity_id, match_id, coalesce(n, 0) as candidates

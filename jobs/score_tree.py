@@ -39,7 +39,7 @@ def root(warehouse: Path, contract: str) -> Path:
 def point(warehouse: Path, contract: str, date: dt.date, dataset: Dataset) -> Path:
     """Make `dataset` the scores of `date`; returns the link. Any reader sees the old scores or the new ones."""
     link = root(warehouse, contract) / f"{COLUMN}={date}"
-    durable.point(link, dataset.folder / dataset.manifest["run"])
+    durable.point(link, dataset.root)
     return link
 
 

@@ -174,7 +174,7 @@ def task(
         "role": role,
         "candidate_id": candidate_id,
         "folder": str(models.model_folder(cycle.warehouse, model_id).resolve()),
-        "rows": row_arrays.folder_of(arrays),
+        "rows": str(arrays.root),
         "rows_key": arrays.key,
         "fields": cycle.contract.field_names,
         "n_features": vocabulary.rows,

@@ -104,7 +104,7 @@ def point(
     wanted |= {"data_through": scoring["data_through"].isoformat()}
     link = warehouse / "vectors" / contract
     for dataset in made:
-        run = dataset.folder / dataset.manifest["run"] if dataset else None
+        run = dataset.root if dataset else None
         if run is not None and _is_of(run, wanted):
             durable.point(link, run)
             return link
@@ -122,7 +122,7 @@ def _write(
     out: Path,
     stall_timeout: float,
 ) -> None:
-    root = inputs.folder.resolve() / inputs.manifest["run"]
+    root = inputs.root
     layout = json.loads((root / "layout.json").read_text())
     model = models.model_folder(cycle.warehouse, serving.model_id).resolve()
     beats = cycle.warehouse / "heartbeats" / f"vectors-{uuid.uuid4().hex}"

@@ -52,7 +52,7 @@ def row_features(cycle: Cycle, values: pl.DataFrame, vocabulary: pa.Table) -> pl
 
 def expanded(cycle: Cycle, inputs: Dataset) -> pl.DataFrame:
     """The same of `score_inputs`: entities × candidates of the match; a pair without a row has the field's default."""
-    root = inputs.folder / inputs.manifest["run"]
+    root = inputs.root
     layout = json.loads((root / "layout.json").read_text())
     candidates = pl.read_parquet(root / "candidates" / "part-00000.parquet")
     found = []
@@ -75,4 +75,4 @@ def _sorted(rows: pl.DataFrame, cycle: Cycle) -> pl.DataFrame:
 
 
 def root_of(inputs: Dataset) -> Path:
-    return inputs.folder / inputs.manifest["run"]
+    return inputs.root

@@ -15,7 +15,7 @@ from test_ingest import GOOD, written
 
 from ffm_udf import FFM, delayed_labels
 from ffm_udf.row_store import RowStore, put
-from jobs import cli, decide, delayed_feedback, delayed_rows, encode, ingest, row_arrays
+from jobs import cli, decide, delayed_feedback, delayed_rows, encode, ingest
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
 from jobs.delayed_feedback import METHODS, Options, against, compared, delay_model, measured
@@ -204,7 +204,7 @@ def test_every_way_is_judged_on_the_last_matured_periods(cycle, spark):
 @pytest.mark.slow
 def test_the_arrays_hold_when_every_exposure_converted(cycle, spark):
     rows, _ = delayed_rows.make(cycle, spark)
-    data = DelayedRows.open(row_arrays.folder_of(rows))
+    data = DelayedRows.open(str(rows.root))
     table = cycle.dataset("exposures").table().to_pandas()
     assert len(data.delay) == len(table) == 800
     took = (table["bought_at"] - table["clicked_at"]).dt.total_seconds() / 86_400

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from jobs import cli, explain_score, history, judged, model_card, models
+from jobs import cli, explain_score, history, model_card, models
 from jobs.explain_score import ExplainError
 from jobs.model_card import CardError
 
@@ -37,7 +37,7 @@ def test_the_terms_of_a_score_sum_to_what_was_published(night):
 
 def test_the_features_explained_are_those_the_model_scores(night):
     row = scores(night).filter((pl.col("source") == "model") & (pl.col("rank_in_entity") == 1)).to_dicts()[0]
-    x = explain_score.features(judged.folder_of(night.cycle.dataset("score_inputs")), row["entity_id"], row)
+    x = explain_score.features(str(night.cycle.dataset("score_inputs").root), row["entity_id"], row)
     model = explain_score.FFM.load(models.model_folder(night.cycle.warehouse, row["model_id"]))
     assert model.decision_function(x[None, :])[0] == pytest.approx(row["raw_score"], abs=1e-5)
     vocabulary = night.cycle.dataset("vocabulary").table().to_pylist()

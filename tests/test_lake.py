@@ -66,7 +66,7 @@ def test_files_get_stable_names_and_cannot_be_written(where: Lake) -> None:
     names = [entry["path"] for entry in found.manifest["files"]]
     assert names == [f"split={part}/part-0000{n}.parquet" for part in ("test", "train") for n in (0, 1)]
     assert [Path(path).stat().st_mode & 0o777 for path in found.files] == [0o444] * 4
-    root = found.folder / found.manifest["run"]
+    root = found.root
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == names
     assert found.under("split=train") == found.files[2:]
     assert pq.ParquetFile(found.under("split=train")[1]).read().to_pydict() == {"v": [1]}

@@ -264,7 +264,7 @@ def test_a_leak_planted_in_the_rows_of_a_night_ends_the_command_with_1(own_night
     before = runner.invoke(cli.app, options)
     assert "field_alone" in before.output
     rows = cycle.dataset("rows")
-    folder = rows.folder / rows.manifest["run"]
+    folder = rows.root
     X, y = np.load(folder / "X.npy"), np.load(folder / "y.npy")
     column = cycle.contract.field_names.index("ad_size")
     ids = np.unique(X[:, column])[:2]

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from ffm_udf import calibration, judged_rows, predictions, scoring
 from ffm_udf.judged_rows import JudgedRows
-from jobs import calibrators, cli, decision_log, judged, models, nightly, releases, score
+from jobs import calibrators, cli, decision_log, models, nightly, releases, score
 from jobs.block_scores import ScoreError
 
 WEEK = 12
@@ -95,7 +95,7 @@ def said(night, part: str) -> tuple[JudgedRows, Callable[[str], np.ndarray]]:
     """The judged rows of the night, and the p of a model (by id) on those of `part`."""
     dataset = night.cycle.dataset("predictions")
     rows, found = predictions.opened(
-        {"judged": judged.folder_of(night.cycle.dataset("judged_rows")), "predictions": judged.folder_of(dataset)}
+        {"judged": str(night.cycle.dataset("judged_rows").root), "predictions": str(dataset.root)}
     )
     return rows, lambda model_id: found.p(dataset.manifest["params"].index(model_id), rows.splits[part])
 

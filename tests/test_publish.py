@@ -39,7 +39,7 @@ def other_scores(night: Any, name: str = "scores") -> str:
     cycle = night.cycle
     old = cycle.dataset(name)
     with cycle.lake.writing(name, "other", {}, old.manifest["params"]) as folder:
-        root = old.folder / old.manifest["run"]
+        root = old.root
         shutil.copytree(root, folder, dirs_exist_ok=True)
     cycle.remember({name: "other"})
     return old.key

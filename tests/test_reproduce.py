@@ -60,7 +60,7 @@ def task_in(warehouse: Path, algorithm: str = "ffm", **changes: Any) -> dict[str
     if algorithm == "ffm" and "hyperparameters" not in changes:
         task["hyperparameters"] = FFM
     folder = models.model_folder(warehouse, task["model_id"])
-    return task | {"folder": str(folder.resolve()), "rows": str((rows.folder / rows.manifest["run"]).resolve())}
+    return task | {"folder": str(folder.resolve()), "rows": str(rows.root)}
 
 
 def trained(warehouse: Path, algorithm: str = "ffm", **changes: Any) -> dict[str, Any]:

@@ -257,13 +257,13 @@ def test_the_same_inputs_give_the_same_bytes(served, spark) -> None:
     assert again is not None
     assert again.manifest == old.manifest  # found, not made
     (old.folder / "manifest.json").unlink()
-    shutil.rmtree(old.folder / old.manifest["run"])
+    shutil.rmtree(old.root)
     remade = made(served.cycle, spark)
     assert remade is not None
     assert remade.manifest["run"] != old.manifest["run"]
     assert remade.content == old.content
     assert pointed(served.cycle) == link(served)
-    assert link(served).resolve() == (remade.folder / remade.manifest["run"]).resolve()
+    assert link(served).resolve() == remade.root
 
 
 def test_a_model_that_is_no_ffm_has_no_vectors(served, spark) -> None:

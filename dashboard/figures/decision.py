@@ -60,7 +60,7 @@ def incumbent_comparison(rows: pd.DataFrame) -> go.Figure:
     top."""
     figure = go.Figure()
     for holds, (colour, symbol, words) in SHOWN.items():
-        part = rows[(rows["holds"] == True) == holds]  # noqa: E712 -- null is not shown either
+        part = rows[rows["holds"].eq(True) == holds]  # null is not shown either
         if part.empty:
             continue
         figure.add_scatter(
