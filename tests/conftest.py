@@ -6,7 +6,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import fake_release
 import pytest
+from fake_release import FakeRelease
+from fake_training import SWEEP
 from rich.console import Console
 from small_world import write_contract, write_tables
 
@@ -67,3 +70,20 @@ def own_night(night, tmp_path):
     cycle = cli.cycle_of(night.contract, None, warehouse)
     cycle.progress = Progress(Console(quiet=True))
     return Night(cycle, night.release, night.contract)
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory) -> FakeRelease:
+    """A release of invented facts, built by dbt: a night without a champion before it and without a cost column."""
+    return fake_release.build(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def mart(release) -> str:
+    return str(release.database)
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory) -> FakeRelease:
+    """Another: a sweep with champion, cost column and everything that is measured occasionally."""
+    return fake_release.build(tmp_path_factory.getbasetemp(), SWEEP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fake_release
 import pandas as pd
 import pytest
 from fake_release import FakeRelease
@@ -12,16 +11,6 @@ from shown_page import copy_with, opened, sentence
 
 from dashboard import figures, queries
 from dashboard.look import VERMILION
-
-
-@pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def mart(release: FakeRelease) -> str:
-    return str(release.database)
 
 
 def chosen_model(mart: str) -> str:

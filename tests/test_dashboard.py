@@ -28,21 +28,6 @@ CHOSEN = f"ffm-k{NIGHTLY.verdict_k}"
 
 
 @pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp(), SWEEP)
-
-
-@pytest.fixture(scope="session")
-def mart(release: FakeRelease) -> str:
-    return str(release.database)
-
-
-@pytest.fixture(scope="session")
 def swept(sweep: FakeRelease) -> str:
     return str(sweep.database)
 

@@ -16,16 +16,6 @@ from dashboard import figures, queries
 PAGE = "decision"
 
 
-@pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def mart(release: FakeRelease) -> str:
-    return str(release.database)
-
-
 def test_the_page_says_what_the_model_had_to_show_and_that_it_did(
     release: FakeRelease, mart: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

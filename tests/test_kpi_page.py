@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fake_release
 import fake_value
 import pytest
 from fake_release import FakeRelease
-from fake_training import NIGHTLY, SWEEP
+from fake_training import NIGHTLY
 from shown_page import answer, copy_with, opened, sentence, texts
 
 from dashboard import figures, look, queries
@@ -16,24 +15,7 @@ from dashboard import figures, look, queries
 PAGE = "kpi_lift"
 
 
-@pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    """Without champion and cost column."""
-    return fake_release.build(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def mart(release: FakeRelease) -> str:
-    return str(release.database)
-
-
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    """With both."""
-    return fake_release.build(tmp_path_factory.getbasetemp(), SWEEP)
-
-
-def test_the_sentence_compares_profit_with_what_can_be_reached_and_what_cannot(mart: str, swept: FakeRelease) -> None:
+def test_the_sentence_compares_profit_with_what_can_be_reached_and_what_cannot(mart: str, sweep: FakeRelease) -> None:
     rows = {
         row["baseline"]: row
         for row in fake_value.value_facts(NIGHTLY)["value_comparison"]
@@ -52,15 +34,15 @@ def test_the_sentence_compares_profit_with_what_can_be_reached_and_what_cannot(m
         f"The profit itself is {total:+,.0f} USD (5th to 95th percentile {rows['perfect']['total_p5']:+,.0f} to"
         f" {rows['perfect']['total_p95']:+,.0f}), {100 * total / bound:.1f} % of what knowing every purchase" in found
     )
-    assert "USD of profit against champion" in sentence(str(swept.database), PAGE)
+    assert "USD of profit against champion" in sentence(str(sweep.database), PAGE)
     assert "champion" not in found
 
 
 def test_the_page_shows_assumptions_and_says_where_there_are_no_auctions(
-    release: FakeRelease, swept: FakeRelease, monkeypatch: pytest.MonkeyPatch
+    release: FakeRelease, sweep: FakeRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = "The contract names no cost column: no auctions are simulated."
-    nightly, with_cost = (opened(PAGE, shown.warehouse, monkeypatch) for shown in (release, swept))
+    nightly, with_cost = (opened(PAGE, shown.warehouse, monkeypatch) for shown in (release, sweep))
     assert none in [text.value for text in nightly.markdown]
     assert none not in [text.value for text in with_cost.markdown]
     assert any("not an experiment" in caption.value for caption in nightly.caption)

@@ -1,4 +1,4 @@
-"""The page Scores: what its reader is told when scores are served, refused, missing or shadowed."""
+"""The page Scores: what its reader is told when scores are served, refused, missing or sweep."""
 
 from __future__ import annotations
 
@@ -16,21 +16,6 @@ from shown_page import copy_with, opened, sentence, texts
 from dashboard import figures, queries
 
 PAGE = "scores"
-
-
-@pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="session")
-def mart(release: FakeRelease) -> str:
-    return str(release.database)
-
-
-@pytest.fixture(scope="session")
-def shadowed(tmp_path_factory: pytest.TempPathFactory) -> FakeRelease:
-    return fake_release.build(tmp_path_factory.getbasetemp(), SWEEP)
 
 
 def test_sentence_counts_the_scores_and_their_audits(mart: str) -> None:
@@ -100,10 +85,10 @@ def test_without_audits_and_shadow_the_page_still_shows_the_rest(
     assert len(app.get("plotly_chart")) == 2  # one entity, time
 
 
-def test_a_shadow_has_a_sentence_and_a_figure(shadowed: FakeRelease, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened(PAGE, shadowed.warehouse, monkeypatch)
+def test_a_shadow_has_a_sentence_and_a_figure(sweep: FakeRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(PAGE, sweep.warehouse, monkeypatch)
     assert len(app.get("plotly_chart")) == 5
-    said = sentence(str(shadowed.database), "shadow")
+    said = sentence(str(sweep.database), "shadow")
     assert said in [text.value for text in app.markdown]
     p = [row["p"] for row in fake_facts.night(SWEEP)["scores"]]
     mean = sum(p) / len(p)
@@ -159,8 +144,8 @@ def test_stage_figure_marks_the_one_that_dominates(mart: str) -> None:
     assert list(at_block.values()) == sorted(at_block.values())
 
 
-def test_shadow_figure_has_both_models_in_every_decile(shadowed: FakeRelease) -> None:
-    rows = queries.shadow(str(shadowed.database))
+def test_shadow_figure_has_both_models_in_every_decile(sweep: FakeRelease) -> None:
+    rows = queries.shadow(str(sweep.database))
     serving, shadow = figures.shadow(rows).data
     assert list(serving.x) == list(shadow.x) == list(range(1, 11))
     assert list(pd.Series(shadow.y) / pd.Series(serving.y)) == pytest.approx([1.2] * 10)
