@@ -15,6 +15,7 @@ NAMES = (
     "batch_size",
     "lookup",
     "evaluate",
+    "calibrator_level",
     "self_test",
 )
 
