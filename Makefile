@@ -7,7 +7,7 @@ BIN := .venv/bin
 OPTIONS = $(if $(DATE),--date "$(DATE)") $(if $(CONTRACT),--contract "$(CONTRACT)") $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup airflow-env nightly dashboard screenshots submit test slow check bench format lock clean
+.PHONY: help setup airflow-env nightly dashboard drill screenshots submit test slow check licences bench format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ nightly: setup ## the whole nightly on the real data; DATE=, CONTRACT=, WAREHOUS
 
 dashboard: setup ## the dashboard of the last release; WAREHOUSE= chooses
 	@$(if $(WAREHOUSE),FIELDMART_WAREHOUSE="$(WAREHOUSE)") $(BIN)/streamlit run dashboard/streamlit_app.py
+
+drill: setup ## back up, restore elsewhere, compare every row; WAREHOUSE= chooses
+	@$(BIN)/fieldmart drill $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
 
 screenshots: setup ## a picture of every page of the dashboard into docs/images; WAREHOUSE= chooses
 	@$(BIN)/python -m dashboard.screenshots $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
@@ -39,6 +42,9 @@ check: setup ## the linters and the type checker
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ty check
 	@$(BIN)/sqlfluff lint dbt
+
+licences: setup ## docs/licences.md: what the locked packages are under; fails on one that is not accepted
+	@$(BIN)/python scripts/licences.py
 
 bench: setup ## measurements into BENCHMARKS.md; ONLY=kernel chooses
 	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")

@@ -2,8 +2,10 @@
 
     fieldmart_train   02:00, not on Sundays   ingest … decide, then starts fieldmart_score
     fieldmart_sweep   02:00 on Sundays        the same with `train --sweep`: every k with every seed
-    fieldmart_score   06:00, and when started by one of the others   ingest, score, monitor, publish, then served_fresh
+    fieldmart_score   06:00, and when started by another   ingest, score, monitor, publish, guard, then served_fresh
     fieldmart_approve by hand, with `by` and `why`   promotes the model of a HOLD, then starts fieldmart_score
+    fieldmart_backup  08:00                   backup, then gc
+    fieldmart_drill   09:00 on Sundays        drill: a backup is restored elsewhere and every row compared
 
 Scoring does not wait for training to succeed. The others start it whether they succeeded or not, for the day they ran
 for, and it has a time of its own for when they hang or are paused. Its `ingest` finds what is there, or makes it; the
@@ -13,13 +15,17 @@ champion is read from the decision log. A second run for the same day finds ever
 These are published like any others: readers see their source and age. The last task, `served_fresh`, then fails, and
 with it the run; a retry would serve the same again, so it has none.
 
+`guard` reads the gate's live rules on what was just published. If one is broken, it goes back to the last good release
+and fails, for somebody to look; it has no retry either.
+
 A HOLD stops nothing: the champion that is scores, and whoever may approves when they have looked (docs/decision.md).
 
 Nothing is decided or computed here. Every command finds its inputs by the cycle (contract and date), so a retried or
-cleared task does its work again, or finds it done. Two settings come from the environment of the workers:
+cleared task does its work again, or finds it done. These settings come from the environment of the workers:
 
     FIELDMART_HOME       the checkout, made ready with `make setup`; default: the folder above this one
     FIELDMART_WAREHOUSE  the warehouse; default: the one that the commands take
+    FIELDMART_BACKUPS    where backups lie, a path or a URL of fsspec; without it backup and drill fail
 
 One night by hand, in Airflow's own environment (`make airflow-env`):
 
@@ -40,18 +46,19 @@ from airflow.sdk import DAG, Param, TriggerRule, chain
 
 HOME = Path(os.environ.get("FIELDMART_HOME") or Path(__file__).resolve().parent.parent)
 WAREHOUSE = os.environ.get("FIELDMART_WAREHOUSE", "")
+BACKUPS = os.environ.get("FIELDMART_BACKUPS", "")  # no default: a backup beside the warehouse is lost with it
 
 STEPS = ("ingest", "encode", "train", "evaluate", "warehouse", "decide", "score", "monitor", "publish")
 TRAINING = STEPS[: STEPS.index("score")]
 # What scoring needs of the earlier steps is the snapshot and the list of who is scored on what.
 SCORING = ("ingest", *STEPS[STEPS.index("score") :])
+KEPT_BACKUPS = 30
 
 # What is not given is left to the command, where the defaults stand: the contract's date, else the day of the run.
-OPTIONS = (
-    "{% if params.date %} --date {{ params.date }}{% endif %}"
-    "{% if params.contract %} --contract {{ params.contract }}{% endif %}"
-    "{% if params.warehouse %} --warehouse {{ params.warehouse }}{% endif %}"
-)
+OF_DATE = "{% if params.date %} --date {{ params.date }}{% endif %}"
+OF_CONTRACT = "{% if params.contract %} --contract {{ params.contract }}{% endif %}"
+OF_WAREHOUSE = "{% if params.warehouse %} --warehouse {{ params.warehouse }}{% endif %}"
+OPTIONS = OF_DATE + OF_CONTRACT + OF_WAREHOUSE
 
 # What a command ends with when it did its work, but not with the champion: jobs/exit_codes.py.
 DEGRADED = 3
@@ -104,9 +111,9 @@ def start_score(trigger_rule: TriggerRule) -> TriggerDagRunOperator:
     )
 
 
-def command(step: str, options: str = "", **environment: str) -> BashOperator:
+def command(step: str, options: str = "", common: str = OPTIONS, **environment: str) -> BashOperator:
     """One step of the night as a task; degraded, it succeeds: its exit code is the last line it prints, its XCom."""
-    call = f".venv/bin/fieldmart {step}{options}{OPTIONS}"
+    call = f".venv/bin/fieldmart {step}{options}{common}"
     if step in MAY_BE_DEGRADED:
         call += f"; code=$?; echo $code; [ $code -eq {DEGRADED} ] || exit $code"
     return BashOperator(
@@ -138,7 +145,17 @@ with night("fieldmart_score", "0 6 * * *", "Score every entity with the champion
     served_fresh = BashOperator(
         task_id="served_fresh", bash_command=f"exit {{{{ {codes} | map('int') | max }}}}", retries=0
     )
-    chain(*[command(step) for step in SCORING], served_fresh)
+    guard = command("guard", common=OF_CONTRACT + OF_WAREHOUSE)
+    guard.retries = 0
+    chain(*[command(step) for step in SCORING], guard, served_fresh)
+
+target = Param(BACKUPS, type="string", pattern=PLAIN_PATH, description="where backups lie: path or URL; must be said")
+with night("fieldmart_backup", "0 8 * * *", "Back up what the night made, remove what nobody needs", target=target):
+    backup = command("backup", f' "{{{{ params.target }}}}" --keep {KEPT_BACKUPS}', OF_WAREHOUSE)
+    chain(backup, command("gc", common=OF_WAREHOUSE))
+
+with night("fieldmart_drill", "0 9 * * 0", "Restore a backup elsewhere and compare every row", target=target):
+    command("drill", ' --target "{{ params.target }}"', OF_WAREHOUSE)
 
 # What a person says is never pasted into the shell command: it comes in as variables.
 said = {

@@ -14,9 +14,11 @@ NAMES = (
     "score",
     "batch_size",
     "lookup",
+    "warehouse",
     "evaluate",
     "calibrator_level",
     "self_test",
+    "recovery",
 )
 
 

@@ -130,6 +130,16 @@ def approvals(mart: str) -> pd.DataFrame:
     return _rows(mart, "fct_approvals", sql, may_be_empty=True)
 
 
+def alias_history(mart: str) -> pd.DataFrame:
+    """What champion, challenger and live named and when, the last change first."""
+    sql = """
+        select valid_from, valid_to, alias, model_id, shown_release_id, cause, note, cycle_date, decision_id
+        from fct_alias_history
+        order by valid_from desc, alias
+    """
+    return _rows(mart, "fct_alias_history", sql, may_be_empty=True)
+
+
 def incumbent_comparison(mart: str) -> pd.DataFrame:
     """What has to hold for a promotion, as intervals of logloss: the chosen model against what serves, and every k
     against the best one; `allowed_delta` is what the upper end may reach. May be empty."""
@@ -159,6 +169,12 @@ def cost_by_volume(mart: str) -> pd.DataFrame:
         order by volume_factor, is_baseline, k, label
     """
     return _rows(mart, "fct_cost_by_volume", sql)
+
+
+def cost_sensitivity(mart: str) -> pd.DataFrame:
+    """The FFMs' cost of a million scores by rate, the smallest k first."""
+    sql = "select * from fct_cost_sensitivity where not is_baseline order by k, usd_by_rate desc, rate"
+    return _rows(mart, "fct_cost_sensitivity", sql, may_be_empty=True)
 
 
 def accuracy_cost_by_k(mart: str) -> pd.DataFrame:
@@ -492,3 +508,41 @@ def field_pairs_ks(mart: str) -> list[int]:
     """The k whose field pairs were measured, the chosen one first."""
     sql = "select k from fct_field_pairs group by k order by bool_or(is_verdict) desc, k"
     return _rows(mart, "fct_field_pairs", sql)["k"].tolist()
+
+
+def slo(mart: str) -> pd.DataFrame:
+    """The promises in their order."""
+    return _rows(mart, "fct_slo", "select * from fct_slo order by seq")
+
+
+def live_performance(mart: str) -> pd.DataFrame:
+    """Earlier periods whose served scores met exposures, the oldest first; without rows on the first night."""
+    return _rows(mart, "fct_live_performance", "select * from fct_live_performance order by period", may_be_empty=True)
+
+
+def nights(mart: str) -> pd.DataFrame:
+    """The nights up to this release, the oldest first."""
+    return _rows(mart, "fct_nights", "select * from fct_nights order by cycle_date")
+
+
+def stage_percentiles(mart: str) -> pd.DataFrame:
+    """Stages of the nights and their parts, the longest in all first."""
+    sql = "select * from fct_stage_percentiles where kind = 'night' order by total_s desc, stage"
+    return _rows(mart, "fct_stage_percentiles", sql)
+
+
+def run_stages(mart: str) -> pd.DataFrame:
+    """The stages of the release's own night in their order."""
+    return _rows(mart, "fct_run_stages", "select * from fct_run_stages order by seq")
+
+
+def data_quality(mart: str) -> pd.DataFrame:
+    """Rows of the inputs by what became of them, those put aside first."""
+    sql = "select * from fct_data_quality order by is_kept, source, n_rows desc, outcome"
+    return _rows(mart, "fct_data_quality", sql)
+
+
+def operations(mart: str, at_most: int = 200) -> pd.DataFrame:
+    """What was done to the warehouse, probes left out, the last first; without rows until something was."""
+    sql = "select * from fct_operations where kind <> 'probe' order by seq desc limit ?"
+    return _rows(mart, "fct_operations", sql, [at_most], may_be_empty=True)

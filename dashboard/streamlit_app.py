@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page(PAGES / "audits.py", title="Audits", icon=":material/fact_check:"),
         st.Page(PAGES / "label_delay.py", title="Label delay", icon=":material/hourglass_top:"),
         st.Page(PAGES / "kpi_lift.py", title="KPI lift", icon=":material/payments:"),
+        st.Page(PAGES / "operations.py", title="Operations", icon=":material/monitor_heart:"),
     ]
 )
 st.title(page.title)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs import decide, decision_log, gate
+from jobs import champions, decide, decision_log, gate
 from jobs.cycle import Cycle
 
 MOST_DAYS = 92  # a waiver, from its first cycle on: after a quarter somebody has to say it again
@@ -30,13 +30,14 @@ def approve(
     decision_id: str | None = None,
     now: dt.datetime | None = None,
 ) -> decision_log.Entry:
-    """Promote the model of the cycle's last decision, a HOLD, as a GO would have; returns the entry.
+    """Promote the model of the cycle's last decision, a HOLD, as a GO would have; returns the entry. So can a GO be
+    that the guard demoted.
 
     `decision_id`: the decision that was looked at, if it has to be that one. Given again it changes nothing. Raises
     ApprovalError if there is nothing to approve, or nobody may.
     """
     decision = approvable(cycle, gate.load_gate(policy), by, why, decision_id, now)
-    approval = decision_log.approval_of(decision_log.entries(cycle.warehouse), decision.decision_id)
+    approval = champions.promotion_of(decision_log.entries(cycle.warehouse), decision)
     if approval is None:
         said = decision.payload
         promotes = decide.refit(cycle, spark, said["model_id"])
@@ -49,9 +50,10 @@ def approve(
             "why": why.strip(),
             **{name: said[name] for name in ("gate_sha", "evidence_sha")},
             "release_id": said.get("release_id"),
+            "card_sha": decide.card_sha(cycle, promotes),
         }
         approval = decision_log.append(cycle.warehouse, "approval", payload, now)
-    decision_log.write_aliases(cycle.warehouse)
+    champions.write_aliases(cycle.warehouse)
     decide.write_facts(cycle)
     return approval
 
@@ -62,17 +64,19 @@ def approvable(
     """The cycle's decision, if `by` may approve it at `now`; else ApprovalError."""
     of = f"{cycle.contract.name} {cycle.date}"
     _check_person(policy, by, why)
-    decision = decision_log.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
+    decision = champions.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
     if decision is None:
         raise ApprovalError(f"nothing was decided on {of}: run `fieldmart decide` first")
     said = decision.payload
     if decision_id not in (None, decision.decision_id):
         raise ApprovalError(f"--decision must be that in force on {of}, {decision.decision_id}, got {decision_id}")
-    if said["verdict"] != "HOLD":
+    log = decision_log.entries(cycle.warehouse)
+    is_held = said["verdict"] == "HOLD" or (said["verdict"] == "GO" and champions.promotion_of(log, decision) is None)
+    if not is_held:
         raise ApprovalError(f"only a HOLD can be approved, got {said['verdict']} on {of}: {said['reason']}")
     if said["gate_sha"] != policy.sha:
         raise ApprovalError(f"the gate was changed after {decision.decision_id} was made by it: decide on {of} again")
-    later = decision_log.promoted(decision_log.entries(cycle.warehouse), cycle.contract.name)
+    later = champions.promoted(log, cycle.contract.name)
     if later is not None and later.cycle_date > cycle.date:
         raise ApprovalError(
             f"{of} must be the latest cycle that promotes a model, got {later.promotes} as champion from the cycle of"
@@ -82,7 +86,7 @@ def approvable(
     if absent or said["model_id"] is None:
         what = ", ".join(absent) or "which k"
         raise ApprovalError(f"evidence of hard rules must be there, got none for {what} on {of}")
-    if decision_log.approval_of(decision_log.entries(cycle.warehouse), decision.decision_id) is None:
+    if champions.promotion_of(log, decision) is None:
         _check_fresh(cycle, policy, decision, now or dt.datetime.now(dt.UTC))
     return decision
 

@@ -15,28 +15,30 @@ import typer
 from jobs import (
     backfill,
     block_scores,
+    champions,
     decide,
     decision_commands,
-    decision_log,
     delayed_feedback,
     encode,
     evaluate,
     exit_codes,
+    health_commands,
     ingest,
     inspection_commands,
     label_delay,
     leakage,
     levers,
     monitor,
+    night_lock,
     nightly,
     publish,
-    releases,
+    query_commands,
+    recovery_commands,
+    release_commands,
     reproduce,
     score,
-    served_links,
     serving,
     simulate,
-    stage_times,
     staleness,
     train,
 )
@@ -73,6 +75,7 @@ def _nightly(cycle: Cycle, contract: Path, options: Options) -> None:
     release = nightly.run(cycle, lambda name: policy(contract, name), options)
     nightly.summary(cycle, release)
     cycle.progress.console.print(f"Done in {(dt.datetime.now(dt.UTC) - started).total_seconds():.0f} s.")
+    release_commands.exit_if_left(cycle.warehouse, release)
     exit_if_degraded(cycle)
 
 
@@ -96,7 +99,7 @@ def _staleness(cycle: Cycle, contract: Path) -> None:
 
 
 def _publish(cycle: Cycle, contract: Path) -> None:
-    release = publish.run(cycle, policy(contract, "audits.yml"))
+    release = publish.run(cycle, policy(contract, "audits.yml"), policy(contract, "slo.yml"))
     cycle.progress.console.print(f"published {release.release_id}: {release.folder}")
     exit_if_degraded(cycle)
 
@@ -149,7 +152,12 @@ def command(name: str) -> Callable[..., None]:
     work, text = STEPS[name]
 
     def run(contract: Contract = DEFAULT, date: Date = None, warehouse: Warehouse = ROOT) -> None:
-        guarded(lambda: work(cycle_of(contract, date, warehouse), contract))
+        def step() -> None:
+            cycle = cycle_of(contract, date, warehouse)
+            with night_lock.night(cycle.warehouse, cycle.contract.name):
+                work(cycle, contract)
+
+        guarded(step)
 
     run.__doc__ = text
     return run
@@ -196,10 +204,12 @@ def training_command(name: str, text: str) -> Callable[..., None]:
             options = Options(sweep, strategy, partitions, syncs, stall_timeout, init)
             if dry_run:
                 train.dry_run(cycle, options, os.cpu_count() or 1)
-            elif name == "train":
-                train.run(cycle, session(cycle.warehouse), options)
-            else:
-                _nightly(cycle, contract, options)
+                return
+            with night_lock.night(cycle.warehouse, cycle.contract.name):
+                if name == "train":
+                    train.run(cycle, session(cycle.warehouse), options)
+                else:
+                    _nightly(cycle, contract, options)
 
         guarded(step)
 
@@ -227,7 +237,8 @@ def score_command(
                 f"--model must be {serving.CHAMPION}, got {model!r}: promote it with the gate"
             )
         cycle = cycle_of(contract, date, warehouse)
-        score.run(cycle, session(cycle.warehouse), policy(contract, "scores.yml"), shadow_model, stall_timeout)
+        with night_lock.night(cycle.warehouse, cycle.contract.name):
+            score.run(cycle, session(cycle.warehouse), policy(contract, "scores.yml"), shadow_model, stall_timeout)
         exit_if_degraded(cycle)
 
     guarded(step)
@@ -248,7 +259,8 @@ def label_command(
         cycle = cycle_of(contract, date, warehouse)
         spark = session(cycle.warehouse)
         if as_of is None:
-            label_delay.run(cycle, spark)
+            with night_lock.night(cycle.warehouse, cycle.contract.name):
+                label_delay.run(cycle, spark)
         label_delay.show(cycle, spark, as_of.date() if as_of else None)
 
     guarded(step)
@@ -294,7 +306,7 @@ def backfill_command(
         rates = load_rates(policy(contract, "rates.yml"))
 
         def champion_of(chosen: Cycle) -> str | None:
-            return decision_log.champion(chosen.warehouse, chosen.contract.name, chosen.date)
+            return champions.champion(chosen.warehouse, chosen.contract.name, chosen.date)
 
         found = backfill.plan(cycles, lambda c: backfill.is_scored(c, champion_of(c)), backfill.measured(cycle), rates)
         backfill.show(found, console)
@@ -308,7 +320,8 @@ def backfill_command(
             score.run(chosen, spark, policy(contract, "scores.yml"))
             return chosen.dataset("scores")
 
-        report = backfill.run(found, score_one)
+        with night_lock.night(cycle.warehouse, cycle.contract.name):
+            report = backfill.run(found, score_one)
         backfill.summary(report, console)
         if report.exit_code:
             raise typer.Exit(report.exit_code)
@@ -325,39 +338,6 @@ def dashboard(warehouse: Warehouse = ROOT, port: Annotated[int, typer.Option()] 
         [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)], env=told
     )
     raise typer.Exit(code)
-
-
-@app.command("releases")
-def list_releases(warehouse: Warehouse = ROOT) -> None:
-    """List the releases; the current one is marked."""
-    for release in releases.list_releases(warehouse):
-        mark = "*" if release.is_current else " "
-        typer.echo(f"{mark} {release.release_id}  data through {release.manifest['data_through']}")
-
-
-@app.command()
-def rollback(
-    warehouse: Warehouse = ROOT,
-    to: Annotated[str | None, typer.Option(help="Release id.  [default: the one before]")] = None,
-) -> None:
-    """Point readers back to an earlier release, its scores and its vectors; logged."""
-
-    def step() -> None:
-        release = releases.rollback(warehouse, to)
-        typer.echo(f"current is {release.release_id}")
-        for line in served_links.follow(warehouse, release):
-            typer.echo(f"fieldmart: {line}", err=True)
-
-    guarded(step)
-
-
-@app.command("profile")
-def show_profile(
-    release: Annotated[str | None, typer.Argument(help="Release id.  [default: the current one]")] = None,
-    warehouse: Warehouse = ROOT,
-) -> None:
-    """Print where the time of a night went, by stage, and which stage dominates."""
-    guarded(lambda: stage_times.show(warehouse, release, Progress().console))
 
 
 app.command("simulate")(simulate.command)
@@ -389,3 +369,7 @@ def train_again(
 
 decision_commands.add_to(app)
 inspection_commands.add_to(app)
+release_commands.add_to(app)
+query_commands.add_to(app)
+recovery_commands.add_to(app)
+health_commands.add_to(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +13,36 @@ import typer
 
 from jobs import (
     approvals,
+    asof,
     backfill,
+    backup_store,
     block_scores,
     decision_log,
+    drill,
     explain_score,
     ingest,
     label_delay,
     model_card,
+    model_lineage,
+    night_lock,
+    query_mart,
+    rebuild,
+    registry,
     releases,
+    restore,
     score_inputs,
     shadow,
+    trace,
 )
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
+from jobs.dbt_docs import DocsError
 from jobs.folds import FoldError
 from jobs.java import JavaError
 from jobs.lake import PROJECT, LakeError
 from jobs.mart_checks import MartError
 from jobs.policies import PolicyError
+from jobs.privacy import PrivacyError
 from jobs.progress import Progress
 from jobs.training_plan import TrainError
 from jobs.warehouse import WarehouseError
@@ -38,11 +51,13 @@ from jobs.watched_job import JobError
 KNOWN = (
     approvals.ApprovalError,
     ContractError,
+    DocsError,
     FoldError,
     JavaError,
     LakeError,
     MartError,
     PolicyError,
+    PrivacyError,
     WarehouseError,
     decision_log.LogError,
     ingest.IngestError,
@@ -53,11 +68,23 @@ KNOWN = (
     block_scores.ScoreError,
     label_delay.LabelError,
     score_inputs.InputsError,
+    backup_store.BackupError,
+    drill.DrillError,
+    night_lock.NightError,
+    query_mart.QueryError,
+    trace.TraceError,
+    rebuild.RebuildError,
+    restore.RestoreError,
     shadow.ShadowError,
+    asof.AsOfError,
+    model_lineage.LineageError,
+    registry.RegistryError,
     JobError,
     TrainError,
     MemoryError,
 )
+# A disk that is full, read-only, or beyond a quota: a person's to mend, wherever it strikes.
+NO_WRITING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 CONF = PROJECT / "conf"
 DEFAULT = CONF / "promo.yml"
 
@@ -88,6 +115,11 @@ def guarded(step: Callable[[], Any]) -> Any:
         return step()
     except KNOWN as error:
         typer.echo(f"fieldmart: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno not in NO_WRITING:
+            raise
+        typer.echo(f"fieldmart: {error}: readers keep what they have; mend that, run the same command again", err=True)
         raise typer.Exit(1) from None
 
 

@@ -24,7 +24,10 @@ ADAPTER_MEMBERS = {"promo": ("offer_products",), "coupon": ("coupon_products",)}
 
 # Columns that jobs add themselves.
 RESERVED = {"kind", "n", "c", "bucket", "period_no", "conversion_no", "split", "y", "reason", "status"}
-RESERVED |= {"entity_id", "candidate_id", "match_id"}
+RESERVED |= {"entity_id", "candidate_id", "match_id", "source_file", "known_no"}
+
+# Variables of every shell, which are no place for a salt.
+PUBLIC_VARIABLES = {"HOME", "HOSTNAME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TERM", "TZ", "USER"}
 
 
 class ContractError(ValueError):
@@ -230,6 +233,22 @@ class Grids(_Strict):
         return self.nightly.seeds[0]
 
 
+class Privacy(_Strict):
+    """What of people the marts may show; the lake and the scores keep the ids, since jobs need them."""
+
+    hash_entities: bool = False  # marts get salted hashes in place of entity ids
+    salt_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = "FIELDMART_SALT"  # where the secret salt stands
+    k_anonymity: Annotated[int, Field(ge=0)] | None = None  # groups of fewer exposures show no numbers; 0: all do
+
+    @field_validator("salt_env")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        # The salt itself must not stand in a file that people commit, and what anyone can guess is no secret.
+        if value in PUBLIC_VARIABLES:
+            raise ValueError(f"privacy.salt_env must name a variable that holds a secret of yours, got {value!r}")
+        return value
+
+
 class Contract(_Strict):
     """The whole file. Column roles name columns of the exposures table."""
 
@@ -246,6 +265,7 @@ class Contract(_Strict):
     exposure_time: str
     conversion_time: str
     value: str
+    delivered_at: str | None = None  # when the row came: of rows of one exposure the last delivered one counts
     cost: str | None = None  # what showing the exposure cost, in money
     eligible: str | None = None  # boolean: whether the pair may be targeted; without it every pair may
     label: Label
@@ -261,6 +281,7 @@ class Contract(_Strict):
     grid: Grids
     top_n: Annotated[int, Field(ge=1)] = 10
     max_oov_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of a pair's fields; above it the prior scores the pair
+    privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Contract:
@@ -271,6 +292,7 @@ class Contract(_Strict):
             "exposure_time": (self.exposure_time,),
             "conversion_time": (self.conversion_time,),
             "value": (self.value,),
+            "delivered_at": (self.delivered_at,) if self.delivered_at else (),
             "cost": (self.cost,) if self.cost else (),
             "eligible": (self.eligible,) if self.eligible else (),
             "label.delay_by": (self.label.delay_by,) if self.label.delay_by else (),
@@ -301,6 +323,7 @@ class Contract(_Strict):
         counted = any(rule.of == "purchases" for rule in self.fields)
         if counted and self.source.adapter == "files" and not self.source.purchases:
             raise ValueError("source.purchases must be a path, since a field counts purchases, got none")
+        self._check_delivery()
         label_columns = {self.conversion_time, self.value}
         for rule in self.fields:
             if label_columns & set(rule.columns):
@@ -308,6 +331,20 @@ class Contract(_Strict):
                     f"field {rule.name}: the label's columns {sorted(label_columns)} are not known at scoring"
                 )
         return self
+
+    def _check_delivery(self) -> None:
+        if self.delivered_at is None:
+            return
+        if self.source.adapter != "files":
+            raise ValueError(f"delivered_at needs source.adapter 'files', got {self.source.adapter!r}")
+        column = self.columns[self.delivered_at]
+        if column.type != "timestamp" or column.nullable:
+            raise ValueError(f"delivered_at: column {self.delivered_at} must be a timestamp that is never empty")
+        if self.delivered_at in (self.exposure_time, self.conversion_time):
+            raise ValueError(f"delivered_at must be a column of its own, got {self.delivered_at!r}")
+        used = [rule.name for rule in self.fields if self.delivered_at in rule.columns]
+        if used:
+            raise ValueError(f"field {used[0]}: the time of delivery is not known at scoring")
 
     @model_validator(mode="after")
     def _sets_exist(self) -> Contract:
@@ -350,9 +387,14 @@ class Contract(_Strict):
         return self.model_dump(mode="json", include=set(names))
 
     @property
+    def meaning(self) -> str:
+        """All that the file says, as JSON: comments and the order of keys do not count."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    @property
     def sha(self) -> str:
-        """SHA-256 of the meaning of the file (comments and order of keys do not count)."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the meaning."""
+        return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
 def load(path: Path, training: dict[str, Any] | None = None) -> Contract:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from jobs.contract import Contract
 from jobs.lake import Dataset, Lake, LakeError, write_json
 from jobs.periods import Periods
 from jobs.progress import Progress
+from jobs.run_events import RunEvents, first_line
 
 MAKER = {
     "exposures": "ingest",
+    "source_files": "ingest",
     "purchases": "ingest",
     "members": "ingest",
     "entity_list": "ingest",
@@ -66,6 +69,8 @@ class Cycle:
         self.lake = Lake(self.warehouse)
         self.periods = Periods(self.contract, self.date)
         self._path = self.warehouse / "cycles" / self.contract.name / f"{self.date}.json"
+        self.events = RunEvents(self.warehouse, self.contract.name, self.date, lambda text: self.progress.note(text))
+        self._stages: list[Stage] = []  # that are under way, the innermost last
 
     def state(self) -> dict[str, Any]:
         if self._path.exists():
@@ -79,6 +84,8 @@ class Cycle:
         if found is None:
             step = MAKER.get(name, name)
             raise LakeError(f"no {name} for {self.contract.name} {self.date}: run `fieldmart {step}` first")
+        if self._stages:
+            self._stages[-1].inputs[name] = found
         return found
 
     def has(self, name: str) -> bool:
@@ -113,6 +120,8 @@ class Cycle:
             for name, value in more.items():
                 state[name] = state.get(name, {}) | value
             write_json(self._path, state)
+        if self._stages:
+            self._stages[-1].outputs |= datasets
 
     def stage(self, name: str) -> Stage:
         return Stage(self, name)
@@ -126,18 +135,31 @@ class Stage:
         self.rows = 0
         self.bytes = 0
         self.reused = False
+        self.inputs: dict[str, Dataset] = {}  # data sets that the stage asked for
+        self.outputs: dict[str, str] = {}  # and those that the cycle stands on since: name and key
 
     def __enter__(self) -> Stage:
         self.started = dt.datetime.now(dt.UTC).replace(tzinfo=None)
         self._clock = time.perf_counter()
         self.cycle.progress.start(self.name)
+        events = self.cycle.events
+        events.begin(self.name, self.cycle.state()["run"].get("run_id"))
+        events.write(self.name, "start")
+        events.lineage(self.name, "START", self._key, {}, {})
+        self.cycle._stages.append(self)
         return self
+
+    @property
+    def _key(self) -> str:
+        """What tells this run of the stage from every other one."""
+        return f"{self.started.isoformat()} {os.getpid()}"
 
     def made(self, dataset: Dataset, reused: bool) -> None:
         self.rows, self.bytes, self.reused = dataset.rows, dataset.bytes, reused
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         seconds = time.perf_counter() - self._clock
+        self.cycle._stages.remove(self)
         self.cycle.progress.finish(self.name, self.rows, seconds, self.reused, failed=kind is not None)
         if kind is None:
             record = {
@@ -149,4 +171,18 @@ class Stage:
                 # of the driver's process; the workers' own peaks are in the cost facts
                 "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
-            self.cycle.remember({}, stages={self.name: record})
+            self.cycle.remember({}, stages={self.name: record}, run={"run_id": self.cycle.events.run_id})
+        self._log(seconds, error)
+
+    def _log(self, seconds: float, error: BaseException | None) -> None:
+        """What machines read of the end of this stage."""
+        events, about = self.cycle.events, {"seconds": round(seconds, 3), "rows": self.rows, "bytes": self.bytes}
+        if error is None:
+            made = {name: self.cycle.lake.find(name, key) for name, key in self.outputs.items()}
+            read = {name: dataset for name, dataset in self.inputs.items() if name not in made}
+            events.write(self.name, "reused" if self.reused else "done", **about)
+            events.lineage(self.name, "COMPLETE", self._key, read, {n: d for n, d in made.items() if d is not None})
+        else:
+            told = {"error": type(error).__name__, "message": first_line(error)}
+            events.write(self.name, "failed", **about | told)
+            events.lineage(self.name, "FAIL", self._key, self.inputs, {}, f"{told['error']}: {told['message']}")

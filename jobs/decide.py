@@ -9,10 +9,12 @@ import datetime as dt
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs import decision_log, models, train, warehouse
+from ffm_udf import card as cards
+from jobs import champions, decision_log, kept_texts, log_facts, models, privacy, train, warehouse
 from jobs import gate as gates
 from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
@@ -53,11 +55,28 @@ def build_evidence(cycle: Cycle, gate: Path | None = None) -> Path:
         building = open_building(cycle.warehouse, f"{cycle.contract.name}-{cycle.date}")
         database = building.folder / MART
         files = {name: data.files for name, data in facts.items()}
-        variables = cycle.state()["run"].get("evidence_variables")
-        warehouse.build(database, files, select=warehouse.EVIDENCE, variables=variables)
-        cycle.remember({}, run={"release_id": building.release_id, "refit_from": refit_from(cycle)})
+        shown = {"privacy": privacy.sign(cycle.contract)}
+        variables, parsed = mart_variables(cycle), warehouse.parsed_in(cycle.warehouse)
+        warehouse.build(database, files, select=warehouse.EVIDENCE, variables=variables, parsed=parsed)
+        cycle.remember({}, run={"release_id": building.release_id, "refit_from": refit_from(cycle)} | shown)
         stage.rows, stage.bytes = sum(data.rows for data in facts.values()), database.stat().st_size
     return database
+
+
+def mart_variables(cycle: Cycle) -> dict[str, Any]:
+    """The dbt variables of both builds of this cycle's marts. Equal ones let the second use what the first parsed."""
+    return (cycle.state()["run"].get("evidence_variables") or {}) | privacy.variables(cycle.contract)
+
+
+def privacy_of_evidence(cycle: Cycle) -> str:
+    """How the evidence marts treat people; LakeError if the contract asks for something else now."""
+    asked = privacy.sign(cycle.contract)
+    if asked != cycle.state()["run"].get("privacy", ""):
+        raise LakeError(
+            f"privacy of {cycle.contract.name} changed since the evidence marts were built: run `fieldmart warehouse`"
+            " first"
+        )
+    return asked
 
 
 def remember_last(cycle: Cycle, name: str) -> None:
@@ -106,10 +125,18 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, stall_timeout: float | No
     if found.verdict == "GO" and found.model_id:
         promotes = refit(cycle, spark, found.model_id, stall_timeout)
     name, release_id = cycle.contract.name, cycle.state()["run"].get("release_id")
+    kept_texts.keep(cycle.warehouse, cycle.contract.meaning, policy.meaning)
     entry = decision_log.append_decision(
-        cycle.warehouse, name, cycle.date, found, promotes, release_id=release_id, refit_from=stands_on
+        cycle.warehouse,
+        name,
+        cycle.date,
+        found,
+        promotes,
+        release_id=release_id,
+        refit_from=stands_on,
+        card_sha=card_sha(cycle, promotes or found.model_id),
     )
-    decision_log.write_aliases(cycle.warehouse)
+    champions.write_aliases(cycle.warehouse)
     said = {name: entry.payload[name] for name in ("verdict", "reason")}
     cycle.remember({}, run={"decision_id": entry.decision_id, **said})
     write_facts(cycle)
@@ -123,6 +150,12 @@ def refit(cycle: Cycle, spark: SparkSession, model_id: str, stall_timeout: float
     promotes = train.refit(cycle, spark, model_id, serving_calibrator(cycle, model_id), patience)
     sync_tree(models.model_folder(cycle.warehouse, promotes))
     return promotes
+
+
+def card_sha(cycle: Cycle, model_id: str | None) -> str | None:
+    """Hash of a model's card, which holds those of its files: the log then vouches for the model."""
+    path = models.model_folder(cycle.warehouse, model_id) / cards.NAME if model_id else None
+    return cards.sha256(path) if path is not None and path.is_file() else None
 
 
 def refit_from(cycle: Cycle) -> dict[str, str | None]:
@@ -169,11 +202,11 @@ def killed(
     tonight = {result.rule: result.outcome for result in found.rules}
     if tonight.get(policy.value_rule or "") == "pass":
         return found
-    earlier = decision_log.latest_by_cycle(log, contract, cycle_date)
+    earlier = champions.latest_by_cycle(log, contract, cycle_date)
     tries = 1
     for entry in reversed(earlier):
         outcomes = {rule["rule"]: rule["outcome"] for rule in entry.payload["rules"]}
-        is_promoted = entry.payload["verdict"] == "GO" or decision_log.approval_of(log, entry.decision_id) is not None
+        is_promoted = champions.promotion_of(log, entry) is not None
         if is_promoted or outcomes.get(policy.value_rule) == "pass":
             break
         tries += 1
@@ -186,8 +219,8 @@ def killed(
 def write_facts(cycle: Cycle) -> None:
     """The facts `decisions`, `decision_rules` and `approvals`: the log of this contract up to this cycle."""
     log = decision_log.entries(cycle.warehouse)
-    decisions, rules = decision_log.to_facts(log, cycle.contract.name, cycle.date)
-    given = decision_log.approvals_to_facts(log, cycle.contract.name, cycle.date)
+    decisions, rules = log_facts.of_decisions(log, cycle.contract.name, cycle.date)
+    given = log_facts.of_approvals(log, cycle.contract.name, cycle.date)
     for name, rows in (("decisions", decisions), ("decision_rules", rules), ("approvals", given)):
         key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
         if cycle.lake.find(name, key) is None:

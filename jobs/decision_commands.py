@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs import approvals, decide, decision_log, exit_codes, explain_decision, gate, ready
+from jobs import approvals, champions, decide, decision_log, exit_codes, explain_decision, gate, night_lock, ready
 from jobs import command_options as options
 from jobs.contract import load
 from jobs.lake import LakeError
@@ -39,16 +39,17 @@ def decide_command(
 
 def _decide(contract: options.Contract, date: options.Date, warehouse: options.Warehouse, explain: bool) -> int:
     cycle = options.cycle_of(contract, date, warehouse)
-    entry = decision_log.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
+    entry = champions.last_decision(cycle.warehouse, cycle.contract.name, cycle.date)
     try:
         decide.mart_in_building(cycle)
     except LakeError:
         if entry is None or not explain:  # a published cycle's decision can be explained, not made
             raise
     else:
-        entry = decide.run(cycle, session(cycle.warehouse), options.policy(contract, "gate.yml"))
+        with night_lock.night(cycle.warehouse, cycle.contract.name):
+            entry = decide.run(cycle, session(cycle.warehouse), options.policy(contract, "gate.yml"))
     if explain:
-        approval = decision_log.approval_of(decision_log.entries(cycle.warehouse), entry.decision_id)
+        approval = champions.approval_of(decision_log.entries(cycle.warehouse), entry.decision_id)
         for line in explain_decision.lines(entry, approval, explain_decision.mart_of(cycle)):
             typer.echo(line)
     else:
@@ -74,7 +75,8 @@ def approve_command(
         cycle = options.cycle_of(contract, date, warehouse)
         policy = options.policy(contract, "gate.yml")
         approvals.approvable(cycle, gate.load_gate(policy), by, why, decision)  # before Spark is started for nothing
-        entry = approvals.approve(cycle, session(cycle.warehouse), policy, by, why, decision)
+        with night_lock.night(cycle.warehouse, cycle.contract.name):
+            entry = approvals.approve(cycle, session(cycle.warehouse), policy, by, why, decision)
         typer.echo(
             f"approved {entry.payload['decision_id']}: {entry.payload['promotes']} is champion from the cycle of"
             f" {entry.payload['cycle_date']} on; `fieldmart score`, `monitor` and `publish` bring it to readers"

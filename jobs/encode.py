@@ -34,7 +34,17 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     contract, inputs = cycle.contract, contents(cycle)
     params = contract.model_dump(
         mode="json",
-        exclude={"data_note", "default_date", "training", "grid", "source", "prior", "top_n", "max_oov_share"},
+        exclude={
+            "data_note",
+            "default_date",
+            "training",
+            "grid",
+            "source",
+            "prior",
+            "top_n",
+            "max_oov_share",
+            "privacy",
+        },
     )
     params |= {"scoring_period": cycle.periods.scoring}
     with cycle.stage("encode") as stage:
@@ -84,7 +94,10 @@ def events(cycle: Cycle, spark: SparkSession) -> Events:
     exposures = spark.read.parquet(*cycle.dataset("exposures").under("status=kept"))
     numbered = exposures.withColumn("period_no", period_number(contract.exposure_time, periods))
     converted = period_number(contract.conversion_time, periods)
-    found: Events = {"exposures": numbered.withColumn("conversion_no", converted)}
+    numbered = numbered.withColumn("conversion_no", converted)
+    if contract.delivered_at:
+        numbered = numbered.withColumn("known_no", known_period(cycle))
+    found: Events = {"exposures": numbered}
     if uses_purchases(contract):
         found["purchases"] = spark.read.parquet(*cycle.dataset("purchases").files)
     if contract.sets:
@@ -103,10 +116,27 @@ def label(contract: Contract) -> Column:
     return F.coalesce(inside, F.lit(False)).cast("byte")
 
 
+def known_period(cycle: Cycle) -> Column:
+    """The period in which a row's conversion became known: when it happened, or was told if that was later."""
+    contract, happened = cycle.contract, F.col("conversion_no")
+    if contract.delivered_at is None:
+        return happened
+    return F.greatest(happened, F.when(happened.isNotNull(), period_number(contract.delivered_at, cycle.periods)))
+
+
 def _rates(cycle: Cycle, exposures: DataFrame) -> list[dict]:
     """Exposures and conversions by period with the part each period belongs to."""
+    converted, known_no = label(cycle.contract), known_period(cycle)
+    former = cycle.periods.scoring - 1
     counted = (
-        exposures.groupBy("period_no").agg(F.count("*").alias("n"), F.sum(label(cycle.contract)).alias("c")).collect()
+        exposures.groupBy("period_no")
+        .agg(
+            F.count("*").alias("n"),
+            F.sum(converted).alias("c"),
+            F.sum(F.when(known_no <= F.col("period_no"), converted).otherwise(0)).alias("first"),
+            F.sum(F.when(known_no < former, converted).otherwise(0)).alias("former"),
+        )
+        .collect()
     )
     split = cycle.periods.split(min(row["period_no"] for row in counted))
     for part, numbers in split.items():
@@ -125,6 +155,8 @@ def _rates(cycle: Cycle, exposures: DataFrame) -> list[dict]:
             "split": part_of.get(row["period_no"], "unused"),
             "exposures": row["n"],
             "conversions": row["c"],
+            "conversions_first": row["first"],
+            "conversions_former": row["former"],
             "is_mature": row["period_no"] <= cycle.periods.last_matured,
         }
         for row in sorted(counted, key=lambda row: row["period_no"])

@@ -25,8 +25,10 @@ from jobs import (
     incumbent,
     intervals,
     judged,
+    kept_texts,
     label_delay,
     leakage,
+    log_facts,
     model_age,
     models,
     reliability,
@@ -72,6 +74,7 @@ def run(cycle: Cycle, spark: SparkSession, gate: Path, rates: Path, value: Path)
     if not cycle.has("period_metrics") or cycle.state()["run"].get("registered_for") != window:
         # Thresholds are registered before anyone can have seen a result on these periods.
         cycle.remember({}, run={"registered_gate_sha": load_gate(gate).sha, "registered_for": window})
+    kept_texts.keep(cycle.warehouse, cycle.contract.meaning, load_gate(gate).meaning, kept_texts.lock())
     with cycle.stage("evaluate") as stage:
         policies = Policies(load_gate(gate), load_rates(rates), load_value(value))
         held = incumbent.find(cycle)
@@ -161,7 +164,7 @@ def predict(
 
 def write_openings(cycle: Cycle) -> None:
     """The fact `test_openings` of this contract up to this cycle."""
-    rows = decision_log.openings(decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
+    rows = log_facts.of_openings(decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
     key = cycle.lake.key("test_openings", __name__, {"rows": sha256_json(rows)}, None)
     if cycle.lake.find("test_openings", key) is None:
         cycle.lake.write_fact("test_openings", key, rows)

@@ -33,18 +33,25 @@ class EventFile:
     keys: tuple[str, ...]
 
 
-def read(file: EventFile, exposure_time: str, conversion_time: str, periods: Periods) -> pl.DataFrame:
-    """The file's events: kind, its keys, period_no, n and c, and of purchases basket_id."""
+def read(
+    file: EventFile, exposure_time: str, conversion_time: str, periods: Periods, delivered_at: str | None = None
+) -> pl.DataFrame:
+    """The file's events: kind, its keys, period_no, n and c, and of purchases basket_id.
+
+    A conversion counts from the period in which it happened, or was delivered if that was later.
+    """
     counts = pl.lit(file.kind, pl.Int32).alias("kind"), *file.keys
     one, none = pl.lit(1, pl.Int64), pl.lit(0, pl.Int64)
     if file.kind == BOUGHT:
         rows = pl.read_parquet(file.path, columns=[*dict.fromkeys([*file.keys, "basket_id", "purchase_time"])])
         number = period_expression("purchase_time", periods).alias("period_no")
         return rows.select(*counts, number, none.alias("n"), none.alias("c"), "basket_id")
-    wanted = dict.fromkeys([*file.keys, exposure_time, conversion_time])
+    wanted = dict.fromkeys([*file.keys, exposure_time, conversion_time, *([delivered_at] if delivered_at else [])])
+    known = period_expression(conversion_time, periods)
+    if delivered_at:
+        known = pl.when(known.is_not_null()).then(pl.max_horizontal(known, period_expression(delivered_at, periods)))
     rows = pl.read_parquet(file.path, columns=list(wanted), hive_partitioning=False).with_columns(
-        period_expression(exposure_time, periods).alias("period_no"),
-        period_expression(conversion_time, periods).alias("z_converted"),
+        period_expression(exposure_time, periods).alias("period_no"), known.alias("z_converted")
     )
     same = (pl.col("z_converted") == pl.col("period_no")).fill_null(False).cast(pl.Int64)
     shown = rows.select(*counts, "period_no", one.alias("n"), same.alias("c"))

@@ -54,8 +54,10 @@ FACTS: dict[str, pa.Schema] = {
             "lock_sha": _str,
             "python": _str,
             "spark": _str,
+            "jvm": _str,
             "machine": _str,
             "cores": _i32,
+            "env_hash": _str,  # of lock, python, spark, jvm and machine
             "started_at": _ts,
         }
     ),
@@ -73,6 +75,95 @@ FACTS: dict[str, pa.Schema] = {
             "peak_rss_mib": _f64,
         }
     ),
+    # one row per event of the operations log up to the release: backups, drills, guards, publications, probes
+    "operations": pa.schema(
+        {
+            "happened_at": _ts,
+            "kind": _str,
+            "ok": _bool,
+            "seconds": _f64,  # it took; null where nothing is timed
+            "bytes": _i64,
+            "rpo_s": _f64,  # age of the newest thing a backup held when all else was lost
+            "detail": _str,
+        }
+    ),
+    # one row per cycle of the contract up to this one; what a later cycle changed of an earlier one counts
+    "nights": pa.schema(
+        {
+            "contract": _str,
+            "cycle_date": _day,
+            "is_own": _bool,  # of this release: its publication is still to come when this is written
+            "is_replay": _bool,  # ran so late after its date that it is history run again
+            "started_at": _ts,
+            "due_at": _ts,  # when its scores have to be ready
+            "published_at": _ts,  # when they first were; null: not (yet)
+            "release_id": _str,
+            "wall_s": _f64,  # of all stages
+            "cpu_s": _f64,  # of training and scoring, measured inside the workers
+            "peak_rss_mib": _f64,  # the largest of driver and workers
+            "verdict": _str,
+            "k": _i32,  # of the model judged
+            "champion_model_id": _str,  # that scored; null without one
+            "score_source": _str,  # model | stale | prior
+            "is_degraded": _bool,
+            "logloss": _f64,  # of the judged k on its test periods
+            "pairs": _i64,  # scored
+        }
+    ),
+    # one row per cycle of the contract up to this one, and stage; `publish: <part>` are parts of publish
+    "night_stages": pa.schema(
+        {
+            "contract": _str,
+            "cycle_date": _day,
+            "seq": _i32,
+            "stage": _str,
+            "is_part": _bool,  # of the stage before the colon
+            "status": _str,  # done | reused
+            "started_at": _ts,
+            "wall_s": _f64,
+            "rows": _i64,
+            "bytes_written": _i64,
+            "peak_rss_mib": _f64,
+        }
+    ),
+    # one row per objective of conf/slo.yml
+    "slo_objectives": pa.schema(
+        {
+            "slo": _str,  # scores_ready | mart_readable | recovery_point | recovery_time
+            "title": _str,
+            "threshold": _f64,  # what a good observation is at most, in `unit`
+            "unit": _str,
+            "objective": _f64,  # share of observations that have to be good
+            "window_days": _i32,
+            "regression_alarm": _f64,  # growth of the last value over those before that is an alarm; null: none
+            "as_of": _ts,  # the window ends here
+            "slo_sha": _str,
+        }
+    ),
+    # one row per earlier period whose served scores met exposures since; sums over exposures that had a score
+    "live_performance": pa.schema(
+        {
+            "contract": _str,
+            "period": _day,
+            "release_id": _str,  # that readers were pointed to last in the period
+            "model_id": _str,
+            "score_source": _str,
+            "score_date": _day,
+            "exposures": _i64,
+            "n": _i64,  # of them with a score
+            "entities": _i64,
+            "sum_p": _f64,
+            "var_conversions": _f64,  # sum of p (1 - p)
+            "sum_entropy": _f64,  # expected sum of logloss, if p is right
+            "var_logloss": _f64,
+            "is_mature": _bool,
+            "conversions": _i64,  # known by now; final once mature
+            # the rest is null until the labels are final
+            "sum_logloss": _f64,
+            "entity_sq_conversions": _f64,  # sum over entities of (conversions - sum of p) squared
+            "entity_sq_logloss": _f64,  # the same of logloss less its expectation
+        }
+    ),
     # one row per (contract input, outcome): reason is null for the rows that were kept
     "ingest_counts": pa.schema({"source": _str, "reason": _str, "rows": _i64}),
     # one row per period with exposures
@@ -82,6 +173,8 @@ FACTS: dict[str, pa.Schema] = {
             "split": _str,  # train | valid | calib | test | unused
             "exposures": _i64,
             "conversions": _i64,
+            "conversions_first": _i64,  # known when the period ended
+            "conversions_former": _i64,  # known one period before the cycle's own instant
             "is_mature": _bool,
         }
     ),
@@ -920,6 +1013,22 @@ FACTS: dict[str, pa.Schema] = {
         }
     ),
     # one row per approval of a decision HOLD and per waiver of a soft rule (all nights)
+    # one row per change of what an alias names, all contracts' own, by the wall clock
+    "alias_changes": pa.schema(
+        {
+            "contract": _str,
+            "alias": _str,  # champion | challenger | live: what readers are pointed to
+            "seq": _i64,  # from 1 for each contract and alias
+            "changed_at": _ts,
+            "cause": _str,  # decision | approval | publish | rollback | guard
+            "entry_id": _str,  # of the log; null of the release this fact is part of, which is logged after it
+            "note": _str,  # what the entry says
+            "model_id": _str,  # null where the alias names none any more
+            "release_id": _str,  # of alias live
+            "decision_id": _str,
+            "cycle_date": _day,
+        }
+    ),
     "approvals": pa.schema(
         {
             "entry_id": _str,

@@ -50,6 +50,17 @@ class Rule(Check):
     interval: Open | None = None
 
 
+class LiveRule(Check):
+    """A check of what is served, read by the guard after publication. A hard one that is broken leads back to an
+    earlier release; a soft one is told. A rule without a value is not known, and breaks nothing."""
+
+    severity: Literal["hard", "soft"]
+    # What a breach is the fault of: of this release, then the one before is shown; of the model, which may have served
+    # that as well, then the last one of another model.
+    blames: Literal["release", "model"] = "release"
+    on_breach: Text | None = None
+
+
 class VerdictRow(Policy):
     """Where the chosen k stands: the row of `mart` kept by `where`, and its columns; `among` keeps the rows of all k
     that it was chosen from."""
@@ -72,12 +83,13 @@ class Gate(Policy):
     kill_after: Annotated[int, Field(strict=True, ge=1)] | None = None  # cycles without promotion and without value
     value_rule: Name | None = None  # the rule whose passing shows value
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    live: tuple[LiveRule, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Gate:
         names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
+        for name in (every := [*names, *(rule.name for rule in self.live)]):
+            if every.count(name) > 1:
                 raise ValueError(f"rules must have different names, got {name!r} twice")
         for name in (REGISTRATION, FEASIBLE):
             if name in names:
@@ -197,12 +209,22 @@ def evaluate(
                 result = _open_question(connection, rule, rule.interval, result, period_days)
             found.append(result)
         feasible = _feasible(connection, gate)
-        marts = [f"{mart} {digest(connection, mart)}" for mart in gate.marts]
+        evidence = _evidence_sha(connection, gate)
     results = [_registration(gate.sha, registered_sha), *feasible, *found]
     verdict, reason = _verdict(results, gate, k)
-    evidence_sha = hashlib.sha256("\n".join(marts).encode()).hexdigest()
     action = _next_action(verdict, results)
-    return Evaluation(verdict, reason, k, model_id, tuple(results), gate.sha, evidence_sha, action)
+    return Evaluation(verdict, reason, k, model_id, tuple(results), gate.sha, evidence, action)
+
+
+def evidence_sha(gate: Gate, mart_database: Path) -> str:
+    """Hash of the content of every mart that `gate` reads; MartError if the database cannot be read."""
+    with reading(mart_database) as connection:
+        return _evidence_sha(connection, gate)
+
+
+def _evidence_sha(connection: duckdb.DuckDBPyConnection, gate: Gate) -> str:
+    marts = [f"{mart} {digest(connection, mart)}" for mart in gate.marts]
+    return hashlib.sha256("\n".join(marts).encode()).hexdigest()
 
 
 def _chosen(connection: duckdb.DuckDBPyConnection, row: VerdictRow) -> tuple[int | None, str | None]:

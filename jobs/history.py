@@ -1,7 +1,8 @@
 """Point-in-time aggregates: what was known about a key before a row's own period began.
 
 Only events whose own time lies in an earlier period count; a conversion counts from the period in which it happened,
-not from that of its exposure. Training rows and tonight's pairs go through the same function, so they cannot differ.
+or was told if the contract knows deliveries, not from that of its exposure. Training rows and tonight's pairs go
+through the same function, so they cannot differ.
 
 The pure half works on polars frames of one bucket of entities; Spark brings the buckets together. (As Spark windows and
 joins the same eleven aggregates took fifteen times as long: every one sorts all rows again.) Tables of sets belong to
@@ -34,8 +35,8 @@ SLICE = 1 << 16  # (entity, member) pairs that are crossed with their sets at a 
 
 
 class Events(TypedDict):
-    """What history counts: `exposures` (with `period_no`, `conversion_no`), `purchases` if a field counts them, and for
-    each table of sets its Parquet files."""
+    """What history counts: `exposures` (with `period_no`, `conversion_no` and, if deliveries are told, `known_no`),
+    `purchases` if a field counts them, and for each table of sets its Parquet files."""
 
     exposures: DataFrame
     purchases: NotRequired[DataFrame]
@@ -83,10 +84,12 @@ def _event_rows(rules: Sequence[FieldRule], events: Events, periods: Periods) ->
     parts, nothing = [], F.lit(0).cast("long")
     if any(rule.of == "exposures" for rule in rules):
         shown, kind, keys = events["exposures"], F.lit(SHOWN).alias("kind"), own["exposures"]
-        same = F.coalesce(F.col("conversion_no") == F.col("period_no"), F.lit(False)).cast("long")
+        # A conversion that was told after its period is not known before that either.
+        known_no = F.col("known_no" if "known_no" in shown.columns else "conversion_no")
+        same = F.coalesce(known_no == F.col("period_no"), F.lit(False)).cast("long")
         parts.append(shown.select(kind, *keys, "period_no", F.lit(1).cast("long").alias("n"), same.alias("c")))
-        later = shown.where(F.col("conversion_no") > F.col("period_no"))
-        number = F.col("conversion_no").alias("period_no")
+        later = shown.where(known_no > F.col("period_no"))
+        number = known_no.alias("period_no")
         parts.append(later.select(kind, *keys, number, nothing.alias("n"), F.lit(1).cast("long").alias("c")))
     if any(rule.of == "purchases" for rule in rules):
         number = period_number("purchase_time", periods).alias("period_no")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffm_udf import scoring
-from jobs import decision_log, models
+from jobs import champions, models
 from jobs.cycle import Cycle
 from jobs.judged import Entrant
 from jobs.lake import LakeError, sha256_json
@@ -31,7 +31,7 @@ class Incumbent:
 
 def find(cycle: Cycle) -> Incumbent | None:
     """The champion of the cycles before this one; None if there is none or it cannot be judged, which is then told."""
-    found = decision_log.incumbent(cycle.warehouse, cycle.contract.name, cycle.date)
+    found = champions.incumbent(cycle.warehouse, cycle.contract.name, cycle.date)
     if found is None:
         return None
     try:

@@ -1,7 +1,8 @@
 """Job: read the raw source as of DATE, validate every row, write the immutable snapshot and the quarantine.
 
-A bad row goes to the quarantine with the reason and the night goes on; a missing column, a wrong type, an unreadable
-file or an empty source stops it with one line, before anything is written.
+A bad row goes to the quarantine with the reason and the night goes on; so does a file whose columns do not fit, as
+long as another one of the exposures does. A source of which nothing fits, or an empty one, stops the night with one
+line, before anything is written.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from jobs.adapters import coupon, files, grocery_tables, promo
+from jobs import source_survey
+from jobs.adapters import coupon, files, promo
+from jobs.adapters.files import SOURCE_FILE
 from jobs.contract import RESERVED, Contract
 from jobs.cycle import Cycle
-from jobs.lake import Dataset
+from jobs.lake import Dataset, sha256_json
+from jobs.source_files import REFUSED, SourceFile
 
 FILES = 8  # fixed, so that the same input gives the same files on any cluster
 POLARS_TYPES = {
@@ -57,10 +61,15 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     """Make the snapshot data sets of this cycle; returns `exposures`."""
     contract = cycle.contract
     params = contract.part(
-        "source", "columns", "entity", "candidate", "match", "exposure_time", "conversion_time", "value"
+        *("source", "columns", "entity", "candidate", "match", "exposure_time", "conversion_time", "value"),
+        "delivered_at",
     )
-    params |= contract.part("period") | {"data_through": cycle.periods.data_through, "source": _fingerprint(contract)}
-    tables = functools.cache(lambda: _read(spark, cycle))  # read only if a data set is not there yet
+    params |= contract.part("period") | {
+        "data_through": cycle.periods.data_through,
+        "source": source_survey.fingerprint(contract),
+    }
+    surveyed = functools.cache(lambda: source_survey.survey_of(contract))  # read only if a data set is not there yet
+    tables = functools.cache(lambda: _read(spark, cycle, surveyed()))
     names = ["entities", "candidates"]
     if contract.source.adapter in DERIVED or contract.source.purchases:
         names.append("purchases")
@@ -69,12 +78,17 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
             "exposures", __name__, {}, params, lambda out: _write_exposures(tables()["exposures"], contract, out)
         )
         stage.made(snapshot, reused)
+        about, found = cycle.make(
+            "source_files", __name__, {}, params, lambda out: source_survey.write(surveyed(), out)
+        )
+        for line in () if found else source_survey.told(surveyed()):
+            cycle.progress.note(line)
         for name in names:
             cycle.make(SNAPSHOT[name], __name__, {}, params, lambda out, name=name: _write_sorted(tables()[name], out))
         if contract.sets:
             wanted = params | {"sets": contract.sets}
             cycle.make("members", __name__, {}, wanted, lambda out: _write_members(tables(), contract, out))
-        _count(cycle, spark, snapshot)
+        _count(cycle, spark, snapshot, about)
         stage.rows = _rows(snapshot, "kept")
     return snapshot
 
@@ -89,32 +103,16 @@ def one_line(contract: Contract) -> Generator[None]:
         raise IngestError(f"source of {contract.name} cannot be read: {told.strip().splitlines()[0]}") from error
 
 
-def _read(spark: SparkSession, cycle: Cycle) -> dict[str, DataFrame]:
+def _read(spark: SparkSession, cycle: Cycle, surveyed: list[SourceFile]) -> dict[str, DataFrame]:
     if derive := DERIVED.get(cycle.contract.source.adapter):
         tables = derive(spark, cycle.contract.source, cycle.periods)
+        # An exposure is made from rows of several tables: all of them are where it comes from.
+        every = "+".join(file.name for file in surveyed)
+        tables["exposures"] = tables["exposures"].withColumn(SOURCE_FILE, F.lit(every))
     else:
-        tables = files.tables(spark, cycle.contract, cycle.periods, check_columns)
+        tables = files.tables(spark, cycle.contract, cycle.periods, check_columns, surveyed)
     check_members(tables, cycle.contract)
     return tables
-
-
-def _fingerprint(contract: Contract) -> dict[str, list[int]]:
-    """Size and time of every source file: what a rerun checks before it trusts the snapshot it has."""
-    source = contract.source
-    if source.adapter in DERIVED:
-        folder = grocery_tables.folder(source)
-        paths = sorted(folder.glob("*.parquet"))
-    else:
-        named = [source.exposures, source.purchases, source.entities, source.candidates]
-        named += [source.members[name] for name in contract.sets]
-        paths = [path for name in named if name for path in _expand(Path(name))]
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
-
-
-def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file())
-    return sorted(path.parent.glob(path.name))
 
 
 def check_columns(rows: DataFrame, contract: Contract) -> None:
@@ -123,7 +121,7 @@ def check_columns(rows: DataFrame, contract: Contract) -> None:
     faults = []
     for name, column in contract.columns.items():
         if name not in have:
-            faults.append(f"column {name} is missing (the source has {', '.join(sorted(have))})")
+            faults.append(f"column {name} is missing (the source has {', '.join(sorted(have.keys() - {SOURCE_FILE}))})")
         elif have[name] not in ACCEPTED[column.type]:
             faults.append(f"column {name} must be of type {column.type}, got {have[name]}")
     if faults:
@@ -202,10 +200,12 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
     """
     keys = [*contract.entity, contract.exposure_time, *contract.candidate, *contract.match]
     columns = [F.col(name).cast(CAST[rule.type]).alias(name) for name, rule in contract.columns.items()]
-    cast = rows.select(*columns).repartition(FILES, *contract.entity)
-    # Of two rows with one key the first that converted counts.
-    first = F.asc_nulls_last(contract.conversion_time)
-    ordered = cast.sortWithinPartitions(*keys, first, F.xxhash64(*cast.columns))
+    cast = rows.select(*columns, SOURCE_FILE).repartition(FILES, *contract.entity)
+    # Of two rows with one key the last delivered one counts, and without deliveries the first that converted.
+    first = [F.asc_nulls_last(contract.conversion_time), F.xxhash64(*contents(contract))]
+    if contract.delivered_at:
+        first.insert(0, F.desc_nulls_last(contract.delivered_at))
+    ordered = cast.sortWithinPartitions(*keys, *first, SOURCE_FILE)
     added = [StructField("reason", StringType()), StructField("status", StringType())]
     schema = StructType([*cast.schema.fields, *added])
 
@@ -213,7 +213,7 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
         rules, before = row_schema(contract), None
         for batch in batches:
             frame = pl.DataFrame(pl.from_arrow(batch))
-            found, before = all_reasons(frame, contract, rules, keys, before)
+            found, before = all_reasons(frame.drop(SOURCE_FILE), contract, rules, keys, before)
             status = pl.Series(["kept", "quarantined"])[found.is_not_null().cast(pl.UInt32)]
             columns = [*batch.columns, found.to_arrow().cast(arrow.string()), status.to_arrow().cast(arrow.string())]
             yield arrow.RecordBatch.from_arrays(columns, names=schema.names)
@@ -221,12 +221,19 @@ def validated(rows: DataFrame, contract: Contract) -> DataFrame:
     return ordered.mapInArrow(check, schema)
 
 
+def contents(contract: Contract) -> list[str]:
+    """The columns in which two rows that say the same agree: all but when they were delivered."""
+    return [name for name in contract.columns if name != contract.delivered_at]
+
+
 def all_reasons(
     frame: pl.DataFrame, contract: Contract, rules: pa.DataFrameSchema, keys: list[str], before: tuple | None
 ) -> tuple[pl.Series, tuple | None]:
-    """Why each row of `frame` (sorted by `keys`) is bad, or null, and the key of its last good row.
+    """Why each row of `frame` (sorted by `keys`) does not count, or null, and what its last good row says.
 
-    `before` is the key of the last good row before this batch. Of good rows with one key the first is kept.
+    `before` is what the last good row before this batch said. Of good rows with one key the first is kept; of the
+    others one that says what the row before it says is a duplicate, and one that says something else was superseded by
+    a later delivery, or is a duplicate as well where the contract knows no deliveries.
     """
     time = contract.exposure_time
     late = pl.col(contract.conversion_time) < pl.col(time)
@@ -235,14 +242,24 @@ def all_reasons(
     found = texts.select(
         pl.concat_str("rules", "early", separator="; ", ignore_nulls=True).replace("", None)
     ).to_series()
-    good = frame.with_row_index("row").filter(found.is_null()).select("row", *keys)
+    names = [*keys, *(name for name in contents(contract) if name not in keys)]
+    good = frame.with_row_index("row").filter(found.is_null()).select("row", *names)
     if good.is_empty():
         return found, before
-    same = good.select(pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift(1)) for key in keys)).to_series()
-    same[0] = before is not None and good.select(keys).row(0) == before
-    twice = good["row"].filter(same)
-    duplicate = pl.Series([f"duplicate of {'+'.join(keys)}"] * len(twice), dtype=pl.String)
-    return (found.scatter(twice, duplicate) if len(twice) else found), good.select(keys).row(-1)
+
+    def agrees(columns: list[str]) -> pl.Series:
+        same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in columns)
+        agree = good.select(same.alias("same")).to_series()
+        first = good.select(columns).row(0)
+        agree[0] = before is not None and first == before[: len(columns)]
+        return agree
+
+    again, alike = agrees(keys), agrees(names)
+    twice = good["row"].filter(again)
+    duplicate = pl.lit(f"duplicate of {'+'.join(keys)}")
+    superseded = pl.lit(f"superseded by a later delivery of {'+'.join(keys)}") if contract.delivered_at else duplicate
+    texts = pl.select(pl.when(alike.filter(again)).then(duplicate).otherwise(superseded)).to_series()
+    return (found.scatter(twice, texts) if len(twice) else found), good.select(names).row(-1)
 
 
 def _write_exposures(rows: DataFrame, contract: Contract, out: Path) -> None:
@@ -269,16 +286,22 @@ def _rows(snapshot: Dataset, status: str) -> int:
     return sum(entry["rows"] for entry in snapshot.manifest["files"] if entry["path"].startswith(f"status={status}/"))
 
 
-def _count(cycle: Cycle, spark: SparkSession, snapshot: Dataset) -> None:
-    """The fact of what was kept and what was quarantined and why."""
-    key = cycle.lake.key("ingest_counts", __name__, {"exposures": snapshot.content}, None)
+def _count(cycle: Cycle, spark: SparkSession, snapshot: Dataset, about: Dataset) -> None:
+    """The fact of what was kept and what was not and why: rows, and files that were refused (their rows if known)."""
+    files_of = pl.DataFrame(about.table()).filter(pl.col("outcome") == REFUSED)
+    refused = [
+        {"source": row["table"], "reason": f"file {row['name']}: {row['reason']}", "rows": row["rows"] or 0}
+        for row in files_of.iter_rows(named=True)
+    ]
+    inputs = {"exposures": snapshot.content, "refused": sha256_json(refused)}
+    key = cycle.lake.key("ingest_counts", __name__, inputs, None)
     if cycle.lake.find("ingest_counts", key) is None:
         rows = [{"source": "exposures", "reason": None, "rows": _rows(snapshot, "kept")}]
         bad = snapshot.under("status=quarantined")
         if bad:
             counted = spark.read.parquet(*bad).groupBy("reason").count().orderBy(F.desc("count"), "reason").limit(1000)
             rows += [{"source": "exposures", "reason": r["reason"], "rows": r["count"]} for r in counted.collect()]
-        cycle.lake.write_fact("ingest_counts", key, rows)
+        cycle.lake.write_fact("ingest_counts", key, rows + refused)
     cycle.remember({"ingest_counts": key})
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from jobs import command_options as options
-from jobs import explain_score, model_card
+from jobs import exit_codes, explain_score, model_card, source_freshness
 from jobs.contract import load
 from jobs.cycle import Cycle
 from jobs.periods import PARTS
@@ -80,8 +80,30 @@ def split_table(cycle: Cycle) -> Table:
     return table
 
 
+def freshness_command(
+    contract: options.Contract = options.DEFAULT,
+    date: options.Date = None,
+    warehouse: options.Warehouse = options.ROOT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how old the facts of a published cycle are (`dbt source freshness`); exit code 1 if one is too old."""
+
+    def step() -> None:
+        cycle = options.cycle_of(contract, date, warehouse)
+        rows = source_freshness.check(cycle)
+        if as_json:
+            typer.echo(source_freshness.as_json(rows))
+        else:
+            cycle.progress.console.print(source_freshness.table(cycle, rows))
+        if any("error" in row["status"] for row in rows):
+            raise typer.Exit(exit_codes.FAILED)
+
+    options.guarded(step)
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command("explain")(explain_command)
     app.command("card")(card_command)
     app.command("split")(split_command)
+    app.command("freshness")(freshness_command)

@@ -73,8 +73,8 @@ def wheel_java_home() -> Path:
     return home
 
 
-def version(java: str) -> tuple[int, str] | None:
-    """(feature version, home folder) of the program `java` as it says itself, or None if it does not start.
+def properties(java: str) -> dict[str, str] | None:
+    """What the program `java` says of itself by name, or None if it does not start.
 
     It is asked, not read off its path: what is called `java` may be a stub (macOS) or a version manager's shim.
     """
@@ -85,7 +85,14 @@ def version(java: str) -> tuple[int, str] | None:
     except (OSError, subprocess.SubprocessError):
         return None
     pairs = (line.split(" = ", 1) for line in asked.stderr.splitlines() if " = " in line)
-    said = {name.strip(): value.strip() for name, value in pairs}
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def version(java: str) -> tuple[int, str] | None:
+    """(feature version, home folder) of the program `java`, or None if it does not start."""
+    said = properties(java)
+    if said is None:
+        return None
     # Java 8 and older call themselves 1.8.
     feature = said.get("java.specification.version", "0").removeprefix("1.")
     return (int(feature), said.get("java.home", "")) if feature.isdigit() else None

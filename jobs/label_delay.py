@@ -20,7 +20,7 @@ from rich.table import Table
 
 from jobs.cycle import Cycle
 from jobs.delay_curve import DelayCurve, expected_final, fitted
-from jobs.encode import events, label
+from jobs.encode import events, known_period, label
 from jobs.lake import Dataset
 
 ALL = "all"  # the group of every exposure
@@ -33,7 +33,7 @@ class LabelError(ValueError):
 
 def run(cycle: Cycle, spark: SparkSession) -> Dataset:
     """Make the facts `label_delay` and `label_settling` as of the cycle's own instant; returns the first."""
-    params = cycle.contract.part("label", "period", "exposure_time", "conversion_time")
+    params = cycle.contract.part("label", "period", "exposure_time", "conversion_time", "delivered_at")
     params |= {"as_of": cycle.periods.data_through.isoformat()}
     inputs = {"exposures": cycle.dataset("exposures").content}
     keys = {name: cycle.lake.key(name, __name__, inputs, params) for name in ("label_delay", "label_settling")}
@@ -82,6 +82,8 @@ def as_of(cycle: Cycle, exposures: DataFrame, moment: dt.datetime) -> DataFrame:
     """
     contract, day = cycle.contract, 86_400
     exposed, converted = F.col(contract.exposure_time), F.col(contract.conversion_time)
+    if contract.delivered_at:  # a conversion is seen when it was told
+        converted = F.when(converted.isNotNull(), F.greatest(converted, F.col(contract.delivered_at)))
     seen = F.coalesce(converted < F.lit(moment), F.lit(False))
     inside = seen & (label(contract) == 1)
     age = local_seconds(F.lit(moment), cycle) - local_seconds(exposed, cycle)
@@ -110,7 +112,7 @@ def counted(cycle: Cycle, exposures: DataFrame, scoring: int, moment: dt.datetim
     by = cycle.contract.label.delay_by
     group = F.coalesce(F.col(by).cast("string"), F.lit("(missing)")) if by else F.lit(ALL)
     known = as_of(cycle, exposures.where(F.col("period_no") < scoring), moment or cycle.periods.data_through)
-    first = F.col("delay").isNotNull() & (F.col("conversion_no") == F.col("period_no"))
+    first = F.col("delay").isNotNull() & (known_period(cycle) == F.col("period_no"))
     rows = known.select("*", group.alias("grp"), first.alias("is_first"))
     found = rows.groupBy(*COUNTED).agg(F.count("*").alias("n"))
     return pl.DataFrame(found.toArrow()).sort(COUNTED, nulls_last=True)

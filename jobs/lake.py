@@ -102,11 +102,14 @@ def write_json(path: Path, value: Any) -> None:
     """Replace `path` atomically; a reader sees the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w") as stream:
-        json.dump(value, stream, indent=1, sort_keys=True, default=str)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as stream:
+            json.dump(value, stream, indent=1, sort_keys=True, default=str)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:  # a full disk must not fill up with tries
+        temporary.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -185,6 +188,7 @@ class Lake:
         try:
             yield target
             files = _settle(target)
+            durable.sync_tree(target)  # before the manifest: whatever survives a power cut, a manifest has its files
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
@@ -202,6 +206,7 @@ class Lake:
             "written_at": dt.datetime.now(dt.UTC).isoformat(),
         }
         write_json(folder / "manifest.json", manifest)
+        durable.sync(folder)
         for other in folder.iterdir():  # what crashed or superseded runs left behind
             if other.is_dir() and other != target:
                 shutil.rmtree(other, ignore_errors=True)

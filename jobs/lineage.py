@@ -8,6 +8,7 @@ import platform
 import subprocess
 from typing import Any
 
+from jobs import java
 from jobs.contract import Contract
 from jobs.cycle import Cycle
 from jobs.lake import PROJECT, code_sha, sha256_file, sha256_json
@@ -18,7 +19,9 @@ TRAINING = "jobs.mixing"
 
 def features(contract: Contract) -> dict[str, Any]:
     """What of the contract decides the features of a row; a model only fits rows made by the same."""
-    return contract.part("fields", "history_smoothing", "entity", "candidate", "match", "period")
+    found = contract.part("fields", "history_smoothing", "entity", "candidate", "match", "period")
+    # Left out where there is none, so that models of before this key was known still fit.
+    return found | (contract.part("delivered_at") if contract.delivered_at else {})
 
 
 def lineage(cycle: Cycle) -> dict[str, Any]:
@@ -37,16 +40,36 @@ def environment() -> dict[str, Any]:
     import pyspark
 
     lock = PROJECT / "requirements.lock"
-    return {
+    found = {
         "git_sha": git_sha(),
         "code_sha": code_sha("jobs.nightly"),
         "training_code_sha": code_sha(TRAINING),
         "lock_sha": sha256_file(lock) if lock.exists() else "none",
         "python": platform.python_version(),
         "spark": pyspark.__version__,
+        "jvm": jvm(),
         "machine": machine(),
         "cores": os.cpu_count() or 1,
     }
+    return found | {"env_hash": env_hash(found)}
+
+
+# What two runs of the same code over the same data have to share to be expected to agree to the bit.
+ENVIRONMENT = ("lock_sha", "python", "spark", "jvm", "machine")
+
+
+def env_hash(links: dict[str, Any]) -> str:
+    """SHA-256 of locked packages, interpreter, Spark, JVM and processor: equal hash, equal environment."""
+    return sha256_json({name: links[name] for name in ENVIRONMENT})
+
+
+@functools.cache
+def jvm() -> str:
+    """The version of the Java that Spark runs on; "none" without one."""
+    try:
+        return (java.properties(f"{java.java_home()}/bin/java") or {}).get("java.version", "none")
+    except java.JavaError:
+        return "none"
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ffm_udf import score_deciles
-from jobs import facts, judged
+from jobs import facts, judged, live_performance
 from jobs.comparison import shown
 from jobs.cycle import Cycle
 from jobs.lake import Dataset
@@ -29,7 +29,7 @@ DECILES = 10
 
 
 def run(cycle: Cycle, spark: SparkSession) -> Dataset:
-    """Make the fact `drift_bins` of this cycle."""
+    """Make the facts `drift_bins` and `live_performance` of this cycle; returns the first."""
     with cycle.stage("monitor") as stage:
         names = ("examples", "vocabulary", "predictions", "scores", "k_comparison")
         inputs = {name: cycle.dataset(name).content for name in names}
@@ -40,6 +40,7 @@ def run(cycle: Cycle, spark: SparkSession) -> Dataset:
 
         bins, reused = cycle.make("drift_bins", __name__, inputs, {"is_stale": _is_stale(cycle)}, write)
         stage.made(bins, reused)
+        live_performance.run(cycle, spark)
     return bins
 
 

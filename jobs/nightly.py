@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 from rich.table import Table
 
-from jobs import decide, encode, evaluate, ingest, monitor, publish, score, spark_session, train
+from jobs import decide, encode, evaluate, guard, ingest, monitor, publish, registry, score, spark_session, train
 from jobs.cycle import Cycle
 from jobs.releases import Release
 from jobs.training_plan import Options
@@ -21,9 +21,10 @@ BY_K = """
 
 
 def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = None) -> Release:
-    """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish; returns the release.
+    """Ingest, encode, train, evaluate, build the evidence, decide, score, monitor, publish, guard; returns the release
+    that was published, which the guard may have left.
 
-    `policy` finds gate.yml, rates.yml, value.yml, scores.yml and audits.yml; `options` say how to train.
+    `policy` finds gate.yml, rates.yml, value.yml, scores.yml, audits.yml and slo.yml; `options` say how to train.
     """
     with cycle.stage("start"):
         spark = spark_session.session(cycle.warehouse)
@@ -35,7 +36,13 @@ def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = N
     decide.run(cycle, spark, policy("gate.yml"), options.stall_timeout if options else None)
     score.run(cycle, spark, policy("scores.yml"))
     monitor.run(cycle, spark)
-    return publish.run(cycle, policy("audits.yml"))
+    release = publish.run(cycle, policy("audits.yml"), policy("slo.yml"))
+    with cycle.stage("guard"):
+        found = guard.run(cycle.warehouse, cycle.contract.name, policy("gate.yml"), cycle.progress.note)
+    cycle.progress.note(found.line)
+    with cycle.stage("registry"):
+        registry.update(cycle.warehouse, cycle.progress.note)
+    return release
 
 
 def summary(cycle: Cycle, release: Release) -> None:

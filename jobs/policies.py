@@ -30,10 +30,14 @@ class Policy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
     @property
+    def meaning(self) -> str:
+        """All that the section says, as JSON: comments, layout and the order of keys do not count."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
     def sha(self) -> str:
-        """SHA-256 of the meaning: comments, layout and the order of keys do not count."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of the meaning."""
+        return hashlib.sha256(self.meaning.encode()).hexdigest()
 
 
 class Rates(Policy):

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+import time
 from pathlib import Path
 
-from jobs import decide, facts, release_audits, releases, served_links, warehouse
+from jobs import (
+    dbt_docs,
+    decide,
+    facts,
+    night_history,
+    operations_log,
+    privacy,
+    release_audits,
+    releases,
+    run_facts,
+    served_links,
+    slo,
+    warehouse,
+)
 from jobs.cycle import Cycle
-from jobs.decide import utc
-from jobs.lake import LakeError, sha256_json
-from jobs.lineage import lineage
+from jobs.lake import LakeError
+from jobs.stage_parts import Parts
 
-STAGES = ("ingest", "encode", "train", "evaluate", "warehouse", "decide", "refit", "score", "monitor")
-OF_THE_RUN = ("runs", "run_stages", "release")
+OF_THE_RUN = ("runs", "run_stages", "release", "alias_changes")
+OF_THE_RUN += ("operations", "nights", "night_stages", "slo_objectives")
 
 
-def run(cycle: Cycle, audits: Path) -> releases.Release:
+def run(cycle: Cycle, audits: Path, promises: Path = slo.FILE) -> releases.Release:
     """Build the rest of the marts beside the evidence, audit, publish; returns the cycle's release.
 
     Where that is published already and nothing has changed since, nothing is built: what a crash left undone of its
-    publication is done. Raises AuditError if an audit fails: the last release stays what readers see.
+    publication is done. `promises`: the file slo.yml. Raises AuditError if an audit fails: the last release stays what
+    readers see.
     """
     done = _done(cycle)
-    return _publish(cycle, audits) if done is None else _finish(cycle, done)
+    if done is not None:
+        return _finish(cycle, done)
+    started = time.perf_counter()
+    try:
+        release = _publish(cycle, audits, slo.load_slo(promises))
+    except releases.AuditError as error:
+        operations_log.append(cycle.warehouse, "publish", ok=False, detail=str(error))
+        raise
+    took = time.perf_counter() - started
+    operations_log.append(cycle.warehouse, "publish", ok=True, seconds=took, detail=release.release_id)
+    return release
 
 
 def _done(cycle: Cycle) -> releases.Release | None:
@@ -75,14 +98,19 @@ def _changed(cycle: Cycle, release: releases.Release) -> set[str]:
     if run.get("published_id") == release.release_id:
         before = run["published"]
     else:
-        before = _content(json.loads(release.manifest["datasets"]), release.manifest["decision_id"])
-    now = _content(cycle.state()["datasets"], run.get("decision_id", ""))
-    return {name for name in {*before, *now} if before.get(name) != now.get(name)}
+        made = release.manifest
+        before = _content(json.loads(made["datasets"]), made["decision_id"], made.get("privacy", ""))
+    now = _content(cycle.state()["datasets"], run.get("decision_id", ""), privacy.sign(cycle.contract))
+    return {name for name in {*before, *now} if before.get(name, "") != now.get(name, "")}
 
 
-def _content(datasets: dict[str, str], decision_id: str) -> dict[str, str]:
-    """What two publications have in common that publish the same: all but what tells of the run itself."""
-    return {name: key for name, key in datasets.items() if name not in OF_THE_RUN} | {"decision_id": decision_id}
+def _content(datasets: dict[str, str], decision_id: str, shown: str) -> dict[str, str]:
+    """What two publications have in common that publish the same: all but what tells of the run itself.
+
+    `shown` says how the marts treat people (privacy.sign).
+    """
+    kept = {name: key for name, key in datasets.items() if name not in OF_THE_RUN}
+    return kept | {"decision_id": decision_id, "privacy": shown}
 
 
 def _finish(cycle: Cycle, release: releases.Release) -> releases.Release:
@@ -90,15 +118,20 @@ def _finish(cycle: Cycle, release: releases.Release) -> releases.Release:
     with cycle.stage("publish") as stage:
         stage.reused = True
         release = releases.finish(cycle.warehouse, release.release_id)
-        shown = releases.last_pointed(cycle.warehouse, cycle.contract.name)
-        if shown == release.release_id:
-            _point(cycle)
-        else:
-            cycle.progress.note(
-                f"{release.release_id} is published, but readers were pointed to {shown} since: that stays"
-                f" (`fieldmart rollback --to {release.release_id}` points here)"
-            )
+        _show(cycle, release)
     return release
+
+
+def _show(cycle: Cycle, release: releases.Release) -> None:
+    """Point the links at the cycle's data sets, unless readers were pointed elsewhere since, or the guard left it."""
+    shown = releases.last_pointed(cycle.warehouse, cycle.contract.name)
+    if shown == release.release_id:
+        _point(cycle)
+    else:
+        cycle.progress.note(
+            f"{release.release_id} is published, but readers were pointed to {shown} since: that stays"
+            f" (`fieldmart rollback --to {release.release_id}` points here)"
+        )
 
 
 def _point(cycle: Cycle) -> None:
@@ -106,80 +139,51 @@ def _point(cycle: Cycle) -> None:
         cycle.progress.note(line)
 
 
-def _publish(cycle: Cycle, audits: Path) -> releases.Release:
+def _publish(cycle: Cycle, audits: Path, promises: slo.Slo) -> releases.Release:
+    parts = Parts(cycle, "publish")
     with cycle.stage("publish") as stage:
         database = decide.mart_in_building(cycle)
         state = cycle.state()
-        _write_run_facts(cycle, state["run"]["release_id"])
+        with parts.timed("facts"):
+            run_facts.write(cycle, state["run"]["release_id"])
+            night_history.write(cycle, promises)
         names = [name for name in facts.FACTS if cycle.has(name)]
         files = {name: cycle.dataset(name).files for name in names}
 
-        warehouse.build(database, files, exclude=warehouse.EVIDENCE)
-        marts = warehouse.marts(database)
-        checked = release_audits.audit(database, release_audits.load_audits(audits), marts, state["run"]["release_id"])
-        warehouse.export_marts(database, database.parent / "marts")
+        shown, variables = decide.privacy_of_evidence(cycle), decide.mart_variables(cycle)
+        with parts.timed("dbt"):
+            rest, parsed = warehouse.EVIDENCE, warehouse.parsed_in(cycle.warehouse)
+            warehouse.build(database, files, exclude=rest, variables=variables, docs=True, parsed=parsed)
+        with parts.timed("audits"):
+            wanted, marts = release_audits.load_audits(audits), warehouse.marts(database)
+            checked = release_audits.audit(database, wanted, marts, state["run"]["release_id"])
+        with parts.timed("export"):
+            warehouse.export_marts(database, database.parent / "marts")
+            dbt_docs.generate(database, database.parent / "docs")
         manifest = {
             "contract": cycle.contract.name,
             "cycle_date": str(cycle.date),
             "content_sha256": warehouse.content_hash(database),
             "decision_id": state["run"]["decision_id"],
+            "privacy": shown,
             "data_through": cycle.periods.data_through.isoformat(),
             "datasets": json.dumps(state["datasets"], sort_keys=True),
+            **_serving(cycle),
         }
-        release = releases.publish(cycle.warehouse, state["run"]["release_id"], manifest, checked)
-        content = _content(state["datasets"], state["run"]["decision_id"])
+        with parts.timed("seal and flip"):
+            release = releases.publish(cycle.warehouse, state["run"]["release_id"], manifest, checked)
+        content = _content(state["datasets"], state["run"]["decision_id"], shown)
         cycle.remember({}, run={"published_id": release.release_id, "published": content})
-        _point(cycle)
+        _show(cycle, release)
         stage.rows = sum(cycle.dataset(name).rows for name in names)
+    parts.remember()
     return release
 
 
-def _write_run_facts(cycle: Cycle, release_id: str) -> None:
-    """The facts `runs`, `run_stages` and `release`, from what the steps remembered."""
-    state, made = cycle.state(), lineage(cycle)
-    now = dt.datetime.now(dt.UTC)
-    run_id = f"{cycle.contract.name}-{cycle.date}-{now:%Y%m%dT%H%M%S}"
-    stages = [
-        {
-            "run_id": run_id,
-            "seq": seq,
-            "stage": name,
-            **record,
-            "started_at": dt.datetime.fromisoformat(record["started_at"]),
-        }
-        for seq, (name, record) in enumerate(
-            ((name, state["stages"][name]) for name in STAGES if name in state["stages"]), start=1
-        )
-    ]
-    started = min(stage["started_at"] for stage in stages)
-    data_through = utc(cycle.periods.data_through)
-    wanted = ("contract", "contract_sha", "label_version", "git_sha", "lock_sha", "python", "spark", "machine", "cores")
-    run = {name: made[name] for name in wanted} | {
-        "run_id": run_id,
-        "cycle_date": cycle.date,
-        "data_through": data_through,
-        "snapshot_id": cycle.dataset("exposures").key,
-        "examples_id": cycle.dataset("examples").key,
-        "started_at": started,
-    }
-    champion = state["run"]["serving_model_id"] if state["run"]["score_source"] == "model" else None
-    release = {
-        "release_id": release_id,
-        "contract": cycle.contract.name,
-        "cycle_date": cycle.date,
-        "data_through": data_through,
-        "run_id": run_id,
-        "verdict": state["run"]["verdict"],
-        "decision_id": state["run"]["decision_id"],
-        "champion_model_id": champion,
-        "score_source": state["run"]["score_source"],
-        "data_note": " ".join(cycle.contract.data_note.split()),
-    }
-    for name, rows in (("runs", [run]), ("run_stages", stages), ("release", [release])):
-        key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
-        if cycle.lake.find(name, key) is None:
-            cycle.lake.write_fact(name, key, rows)
-        cycle.remember({name: key})
+def _serving(cycle: Cycle) -> dict[str, str | None]:
+    """What serves: the log tells it when the release is gone."""
+    run = cycle.state()["run"]
+    return {name: run[name] for name in ("score_source", "serving_model_id")}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from ffm_udf import card as cards
-from jobs import decision_log, models, releases
+from jobs import decision_log, models, pointings, releases
 from jobs.gate import REGISTRATION
 from jobs.lake import LakeError
 
@@ -181,7 +181,8 @@ def _told(rows: list[tuple[Any, ...]]) -> tuple[bool, str]:
 def _rollback(warehouse: Path, contract: str, release_id: str, mart: Path) -> tuple[bool, str]:
     """An earlier release to point back to; with the first one, a prior that can stand in for the champion."""
     known = [release for release in releases.list_releases(warehouse) if release.manifest["contract"] == contract]
-    earlier = [release.release_id for release in known if release.release_id != release_id]
+    left = pointings.left(decision_log.entries(warehouse))
+    earlier = [release.release_id for release in known if release.release_id not in {release_id, *left}]
     if earlier:
         return True, f"`fieldmart rollback --to {earlier[-1]}`"
     for (model_id,) in _rows(mart, PRIOR):

@@ -25,7 +25,7 @@ from typing import Any
 
 import duckdb
 
-from jobs import decision_log
+from jobs import decision_log, pointings
 from jobs.durable import locked, point, sync, sync_tree
 from jobs.lake import sha256_file, write_json
 from jobs.release_audits import Audit
@@ -34,6 +34,8 @@ MART = "mart.duckdb"
 KEEP = 7
 # Two releases that agree in these are one: what they say about the data, and the decision they show.
 SAME = ("contract", "content_sha256", "decision_id")
+# What the log says of a publication beside: what served at a time can be told when the release is long gone.
+SHOWN = ("cycle_date", "data_through", "score_source", "serving_model_id")
 
 
 class ReleaseError(RuntimeError):
@@ -91,9 +93,9 @@ def publish(
     """Make the built `release_id` the current release; returns what is current afterwards.
 
     `manifest` says at least contract, content_sha256, decision_id and data_through. If a release of the same contract
-    says the same by the same decision already, the pointer goes there and the build is dropped. Afterwards the
-    contract's last `keep` releases remain. Raises AuditError if an audit failed: the build becomes .failed-<id>, the
-    pointer stays.
+    says the same by the same decision already, the pointer goes there and the build is dropped; the pointer stays if
+    the guard left that release. Afterwards the contract's last `keep` releases remain. Raises AuditError if an audit
+    failed: the build becomes .failed-<id>, the pointer stays.
     """
     for name in (*SAME, "data_through"):
         if name not in manifest:
@@ -110,17 +112,19 @@ def publish(
             shutil.rmtree(folder)
             release_id = twin.release_id
         else:
-            _keep_marts_only(folder)
+            keep_marts_only(folder)
             _seal(folder, manifest | {"release_id": release_id, "audits": [asdict(audit) for audit in audits]})
             os.rename(folder, _root(warehouse) / release_id)
             sync(_root(warehouse))
-        _point(warehouse, release_id, "publish", manifest)
+        if not twin or release_id not in pointings.left(decision_log.entries(warehouse)):
+            _point(warehouse, release_id, "publish", manifest)
         _prune(warehouse, manifest["contract"], keep)
     return _get(warehouse, release_id)
 
 
 def rollback(warehouse: Path, to: str | None = None) -> Release:
-    """Point back at release `to`, or at the one published before the current one of the same contract.
+    """Point back at release `to`, or at the one published before the current one of the same contract, passing over
+    those that the guard left.
 
     The target's files are checked against its manifest first. Raises ReleaseError if there is no such release.
     """
@@ -132,18 +136,36 @@ def rollback(warehouse: Path, to: str | None = None) -> Release:
             if here is None:
                 raise ReleaseError(f"nothing to roll back: no release is current (releases: {names})")
             contract = here.manifest["contract"]
-            older = [r for r in found[: found.index(here)] if r.manifest["contract"] == contract]
+            left = pointings.left(decision_log.entries(warehouse))
+            before = [r for r in found[: found.index(here)] if r.manifest["contract"] == contract]
+            older = [r for r in before if r.release_id not in left]
             if not older:
                 raise ReleaseError(
                     f"nothing to roll back to before {here.release_id} of {contract} (releases: {names})"
                 )
             to = older[-1].release_id
         target = named(warehouse, to)
-        damage = _damage(target)
-        if damage:
-            raise ReleaseError(f"release {to} is damaged, the current one stays: {damage}")
+        broken = damage(target)
+        if broken:
+            raise ReleaseError(f"release {to} is damaged, the current one stays: {broken}")
         _point(warehouse, to, "rollback", target.manifest)
     return _get(warehouse, to)
+
+
+def leave(warehouse: Path, release_id: str, to: str | None, payload: dict[str, Any]) -> decision_log.Entry:
+    """Leave `release_id` for `to` on behalf of the guard, in one flip, and log it with `payload`.
+
+    The pointer moves if it names the release that is left; another contract's current release stays. Without `to` the
+    release stays readable. Raises ReleaseError if `to` is damaged.
+    """
+    with locked(warehouse / "releases" / ".lock"):
+        if to is not None:
+            broken = damage(named(warehouse, to))
+            if broken:
+                raise ReleaseError(f"release {to} is damaged, {release_id} stays: {broken}")
+            if _pointed(warehouse) == release_id:
+                _write_pointer(warehouse, to)
+        return decision_log.append(warehouse, "guard", payload | {"release_id": release_id, "to": to})
 
 
 def finish(warehouse: Path, release_id: str) -> Release:
@@ -160,11 +182,8 @@ def finish(warehouse: Path, release_id: str) -> Release:
 
 
 def last_pointed(warehouse: Path, contract: str) -> str | None:
-    """Id of the contract's release that was published or rolled back to last."""
-    for entry in reversed(decision_log.entries(warehouse)):
-        if entry.kind in ("publish", "rollback") and entry.payload["contract"] == contract:
-            return entry.payload["release_id"]
-    return None
+    """Id of the contract's release that readers were pointed to last."""
+    return pointings.last_of(decision_log.entries(warehouse), contract)
 
 
 def current(warehouse: Path) -> Release | None:
@@ -191,14 +210,30 @@ def list_releases(warehouse: Path) -> list[Release]:
 
 
 def rebuild_pointer(warehouse: Path) -> Release:
-    """Write `current.json` and the symlink anew from the log, the authority on what was published last."""
+    """Write `current.json` and the symlink anew from the log, the authority on what readers were pointed to last.
+
+    If that release is gone or damaged: the newest whole one of its contract, then of any, that the log names and the
+    guard did not leave. Raises ReleaseError if there is none.
+    """
     with locked(warehouse / "releases" / ".lock"):
-        for entry in reversed(decision_log.entries(warehouse)):
-            if entry.kind in ("publish", "rollback"):
-                release = _get(warehouse, entry.payload["release_id"])
-                _write_pointer(warehouse, release.release_id)
-                return release
-    raise ReleaseError("the decision log names no published release: run the nightly")
+        release = _to_show(warehouse)
+        _write_pointer(warehouse, release.release_id)
+    return _get(warehouse, release.release_id)
+
+
+def _to_show(warehouse: Path) -> Release:
+    log = decision_log.entries(warehouse)
+    last = pointings.last(log)
+    if last is None:
+        raise ReleaseError("the decision log names no published release: run the nightly")
+    contract = next(e.payload["contract"] for e in reversed(log) if pointings.target(e) == last)
+    logged = {pointings.target(entry) for entry in log} - set(pointings.left(log))
+    found = [r for r in list_releases(warehouse) if r.release_id in logged | {last}]
+    found.sort(key=lambda r: (r.release_id == last, r.manifest["contract"] == contract))  # stable: else by age
+    whole = next((release for release in reversed(found) if damage(release) is None), None)
+    if whole is None:
+        raise ReleaseError(f"no release that the decision log names is whole, {last} neither: run the nightly")
+    return whole
 
 
 def _root(warehouse: Path) -> Path:
@@ -221,7 +256,7 @@ def _get(warehouse: Path, release_id: str) -> Release:
 def _pointed(warehouse: Path) -> str | None:
     try:
         return json.loads((warehouse / "current.json").read_text())["release_id"]
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
 
 
@@ -238,7 +273,7 @@ def _refuse_failed(warehouse: Path, folder: Path, release_id: str, audits: Seque
     raise AuditError(f"release {release_id} is not published, {len(failed)} of {len(audits)} audits failed: {listed}")
 
 
-def _keep_marts_only(folder: Path) -> None:
+def keep_marts_only(folder: Path) -> None:
     """Drop what dbt leaves beside the marts: views and logs full of this machine's paths. A release stands alone."""
     shutil.rmtree(folder / "dbt", ignore_errors=True)
     with duckdb.connect(str(folder / MART)) as connection:
@@ -254,7 +289,7 @@ def _keep_marts_only(folder: Path) -> None:
 def _twin(warehouse: Path, manifest: dict[str, Any]) -> Release | None:
     """A whole published release that says the same."""
     for release in reversed(list_releases(warehouse)):
-        if all(release.manifest[name] == manifest[name] for name in SAME) and not _damage(release):
+        if all(release.manifest[name] == manifest[name] for name in SAME) and not damage(release):
             return release
     return None
 
@@ -272,8 +307,8 @@ def _seal(folder: Path, manifest: dict[str, Any]) -> None:
     sync_tree(folder)
 
 
-def _damage(release: Release) -> str | None:
-    """The first file that is not what the manifest says, in words."""
+def damage(release: Release) -> str | None:
+    """The first file that is not what the manifest says, in words; None if all are."""
     for name, entry in release.manifest["files"].items():
         path = release.folder / name
         if not path.is_file():
@@ -285,12 +320,11 @@ def _damage(release: Release) -> str | None:
 
 def _point(warehouse: Path, release_id: str, kind: decision_log.Kind, manifest: dict[str, Any]) -> None:
     """Replace the pointer, then log it; a pointer that is there and logged already is left alone."""
-    logged = [e.payload["release_id"] for e in decision_log.entries(warehouse) if e.kind in ("publish", "rollback")]
-    previous = logged[-1] if logged else None
+    previous = pointings.last(decision_log.entries(warehouse))
     if previous == release_id == _pointed(warehouse):
         return
     _write_pointer(warehouse, release_id)
-    kept = {name: manifest[name] for name in SAME}
+    kept = {name: manifest[name] for name in SAME} | {name: manifest[name] for name in SHOWN if name in manifest}
     decision_log.append(warehouse, kind, kept | {"release_id": release_id, "previous": previous})
 
 

@@ -167,7 +167,8 @@ def _train(task: dict[str, Any], work: Path, spark: Callable[[], SparkSession]) 
 def links(card: dict[str, Any]) -> list[Compared]:
     """Code, lock, versions and machine of the model and of this process."""
     now = environment()
-    return [Compared(name, str(card["lineage"][name]), str(value)) for name, value in now.items()]
+    # A card of before a link was known does not have it.
+    return [Compared(name, str(card["lineage"].get(name, "not told")), str(value)) for name, value in now.items()]
 
 
 def files(card: dict[str, Any], folder: Path, again: dict[str, Any], made: Path) -> list[Compared]:

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from ffm_udf import calibration
 from jobs import (
     block_scores,
-    decision_log,
+    champions,
     facts,
     score_audits,
     score_files,
@@ -190,7 +190,7 @@ def _shadow(cycle: Cycle, asked: str) -> Serving:
     there is none, or it cannot score this cycle."""
     model_id = asked
     if asked == CHALLENGER:
-        judged = decision_log.challenger(cycle.warehouse, cycle.contract.name, cycle.date)
+        judged = champions.challenger(cycle.warehouse, cycle.contract.name, cycle.date)
         if judged is None:
             raise ScoreError(f"--shadow {CHALLENGER}: no model of {cycle.contract.name} was judged up to {cycle.date}")
         model_id = judged

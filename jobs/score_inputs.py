@@ -260,11 +260,12 @@ class _Maker:
         )
 
         times, periods = (contract.exposure_time, contract.conversion_time), cycle.periods
+        delivered_at = contract.delivered_at
         by_block(
             self.spark,
             rows,
             self._event_files(own, tables),
-            lambda file: read(file, *times, periods),
+            lambda file: read(file, *times, periods, delivered_at),
             contract.entity,
             blocks,
             task.write,

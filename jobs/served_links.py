@@ -1,7 +1,9 @@
 """The links by which readers find full scores and vectors, made to follow the release that is pointed to.
 
 A release names its data sets in its manifest; the links `scores/<contract>/score_date=<D>` and `vectors/<contract>` lie
-outside it, so whoever moves the pointer moves them as well.
+outside it, so whoever moves the pointer moves them as well. Of each date that a release was made for, the tree shows
+what stands: the scores of the last release up to that date that was not taken back. So its latest date always shows
+what the current release shows, as it does where stale scores are served.
 """
 
 from __future__ import annotations
@@ -10,17 +12,44 @@ import datetime as dt
 import json
 from pathlib import Path
 
-from jobs import releases, score_tree, vectors
+from jobs import decision_log, pointings, releases, score_tree, vectors
 from jobs.lake import Dataset, Lake
 
 
 def follow(warehouse: Path, release: releases.Release) -> list[str]:
-    """Point the links at the data sets of `release`; returns what could not be moved and why, a line each."""
+    """Point the links at the data sets of `release`, and those of dates whose release was taken back at what stands;
+    returns what could not be moved and why, a line each."""
     manifest = release.manifest
     if "datasets" not in manifest or "cycle_date" not in manifest:
         return [f"release {release.release_id} does not name its data sets: scores and vectors stay where they point"]
-    date = dt.date.fromisoformat(manifest["cycle_date"])
-    return point(warehouse, manifest["contract"], date, json.loads(manifest["datasets"]))
+    contract, own = manifest["contract"], _date(release)
+    said = point(warehouse, contract, own, json.loads(manifest["datasets"]))
+    lake = Lake(warehouse)
+    for date, shown in standing(warehouse, contract).items():
+        key = json.loads(shown.manifest["datasets"]).get("scores")
+        scores = lake.find("scores", key) if key and date != own else None
+        if scores is not None:
+            score_tree.point(warehouse, contract, date, scores)
+    return said
+
+
+def standing(warehouse: Path, contract: str) -> dict[dt.date, releases.Release]:
+    """By date that a release of the contract was made for: the release whose scores stand for it. Dates of releases
+    that are removed are not known any more."""
+    listed = [r for r in releases.list_releases(warehouse) if r.manifest["contract"] == contract]
+    known = {r.release_id: r for r in listed if "datasets" in r.manifest and "cycle_date" in r.manifest}
+    names = pointings.standing(decision_log.entries(warehouse), contract)
+    stands = sorted((known[name] for name in names if name in known), key=_date)  # stable: of a date the last pointed
+    found = {}
+    for date in sorted({_date(release) for release in known.values()}):
+        until = [release for release in stands if _date(release) <= date]
+        if until:
+            found[date] = until[-1]
+    return found
+
+
+def _date(release: releases.Release) -> dt.date:
+    return dt.date.fromisoformat(release.manifest["cycle_date"])
 
 
 def point(warehouse: Path, contract: str, date: dt.date, datasets: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffm_udf import calibration, scoring
 from ffm_udf.card import NAME
-from jobs import decision_log, models
+from jobs import champions, models
 from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
 from jobs.lake import LakeError, sha256_json
@@ -42,7 +42,7 @@ class Serving:
 
 def champion_or_prior(cycle: Cycle) -> Serving:
     """The model that serves; LakeError if there is neither a champion that can be used nor a prior."""
-    champion = decision_log.champion(cycle.warehouse, cycle.contract.name, cycle.date)
+    champion = champions.champion(cycle.warehouse, cycle.contract.name, cycle.date)
     if champion is None:
         return prior(cycle, None, "there is no champion yet")
     try:

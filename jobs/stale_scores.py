@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import decision_log, models, releases, score_files
+from jobs import decision_log, models, pointings, releases, score_files
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, LakeError
 from jobs.score_audits import Reference
@@ -111,31 +111,12 @@ def _served(cycle: Cycle) -> Iterator[releases.Release]:
     """Releases of the contract that were not rolled back from, the last served first."""
     name = cycle.contract.name
     known = {release.release_id: release for release in releases.list_releases(cycle.warehouse)}
-    for release_id in reversed(_standing(decision_log.entries(cycle.warehouse), name)):
+    for release_id in reversed(pointings.standing(decision_log.entries(cycle.warehouse), name)):
         release = known.get(release_id)  # old ones are removed, damaged ones have no manifest
         if release is None or release.manifest["contract"] != name:
             continue
         if dt.datetime.fromisoformat(release.manifest["data_through"]) <= cycle.periods.data_through:
             yield release
-
-
-def _standing(log: list[decision_log.Entry], contract: str) -> list[str]:
-    """Ids of the contract's releases that no rollback took back, in the order in which they were pointed at.
-
-    A rollback to X takes back what was published after X, for good: the next publication does not bring it back. Only
-    pointing at a release by name does.
-    """
-    standing: list[str] = []
-    published: dict[str, int] = {}  # when each was published last, by its entry in the log
-    for entry in log:
-        if entry.kind not in ("publish", "rollback") or entry.payload["contract"] != contract:
-            continue
-        release_id = entry.payload["release_id"]
-        if entry.kind == "publish":
-            published[release_id] = entry.seq
-        limit = published.get(release_id, entry.seq)
-        standing = [other for other in standing if published.get(other, 0) < limit] + [release_id]
-    return standing
 
 
 def _datasets(cycle: Cycle, release: releases.Release) -> dict[str, Dataset] | None:

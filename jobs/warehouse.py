@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,12 @@ PROJECT = Path(__file__).resolve().parent.parent / "dbt"
 EVIDENCE = "tag:evidence"
 # Marts that tell of runs and decisions, not of data: two runs over the same data differ in them.
 OPERATIONAL = "operational"
+DBT = ("-c", "from dbt.cli.main import cli; cli()")
+# The oldest form of DuckDB's file in which the marts are no larger than in the newest: clients from 1.2 on read it, and
+# those that BI tools bring along are often behind. A file stays in the form it was created in.
+STORAGE = "v1.2.0"
+# What dbt made of the project's files, which the next build need not make again.
+PARSED = "partial_parse.msgpack"
 
 
 class WarehouseError(RuntimeError):
@@ -41,38 +48,75 @@ def build(
     variables: Mapping[str, Any] | None = None,
     threads: int = 2,
     unit_tests: bool = False,
+    docs: bool = False,
+    parsed: Path | None = None,
 ) -> None:
     """Build and test the dbt models in `database`: all of them, or those that `select` and `exclude` leave.
 
     `facts`: name of a fact -> a glob or the list of its Parquet files. Only facts of selected models are needed.
     `variables` override those of dbt_project.yml. `unit_tests` runs the models' formulas on the examples beside them as
-    well; they do not depend on the data.
+    well; they do not depend on the data. `docs` makes the page that jobs.dbt_docs takes.
+    `parsed`: folder that keeps what dbt made of its files from one build to the next; dbt itself sees whether files,
+    variables or versions changed since.
     Raises WarehouseError with each failing node and its message.
     """
     database = database.resolve()  # dbt runs in another folder
+    target = database.parent / "dbt" / "target"
+    target.mkdir(parents=True, exist_ok=True)
+    for left_over in ("run_results.json", "manifest.json"):
+        (target / left_over).unlink(missing_ok=True)
+    if parsed is not None and (parsed / PARSED).is_file():
+        shutil.copyfile(parsed / PARSED, target / PARSED)
+    _make_views(database, facts)
+    arguments = ["build", "--threads", str(threads)]
+    arguments += ["--select", select] if select else []
+    arguments += ["--exclude", exclude] if exclude else []
+    arguments += ["--vars", json.dumps(dict(variables))] if variables else []
+    arguments += [] if unit_tests else ["--exclude-resource-type", "unit_test"]
+    done = _dbt(database, arguments, ("-m", "jobs.dbt_docs") if docs else DBT)
+    if parsed is not None and (target / PARSED).is_file():
+        _keep_parsed(target / PARSED, parsed)
+    if done.returncode:
+        raise WarehouseError(f"dbt build of {database} failed: {_failures(target, done.stdout + done.stderr)}")
+
+
+def freshness(database: Path, facts: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
+    """How old each fact is against the thresholds of its source: rows of `dbt source freshness`, as in sources.json.
+
+    `database` is made for it. Raises WarehouseError if dbt could not look.
+    """
+    database = database.resolve()
+    made = database.parent / "dbt" / "target" / "sources.json"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.unlink(missing_ok=True)
+    _make_views(database, facts)
+    done = _dbt(database, ["source", "freshness", "--select", *(f"source:fieldmart.{name}" for name in facts)])
+    if not made.is_file():  # its exit code tells that a fact is too old as well
+        raise WarehouseError(f"dbt source freshness failed: {' '.join((done.stdout + done.stderr).split())[-2000:]}")
+    return json.loads(made.read_text())["results"]
+
+
+def _dbt(database: Path, arguments: list[str], program: Sequence[str] = DBT) -> subprocess.CompletedProcess[str]:
+    """Run one dbt command on `database`; what it leaves lies in the folder `dbt` beside it."""
     folder = database.parent / "dbt"
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in ("run_results.json", "manifest.json"):
-        (folder / "target" / left_over).unlink(missing_ok=True)
-    _make_views(database, facts)
-    command = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "build"]
-    command += ["--threads", str(threads)]
+    command = [sys.executable, *program, "--quiet", *arguments]
     command += ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
     command += ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
-    command += ["--select", select] if select else []
-    command += ["--exclude", exclude] if exclude else []
-    command += ["--vars", json.dumps(dict(variables))] if variables else []
-    command += [] if unit_tests else ["--exclude-resource-type", "unit_test"]
     told = {
-        "FIELDMART_MART": str(database),
+        # Seen from `folder`, and so the same in every build: dbt parses anew when a variable of its profile changes.
+        "FIELDMART_MART": os.path.join("..", database.name),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
+        # dbt runs in another folder and finds jobs.dbt_docs and jobs.salted_keys wherever this was started
+        "PYTHONPATH": os.pathsep.join(path for path in (str(PROJECT.parent), os.environ.get("PYTHONPATH")) if path),
     }
-    done = subprocess.run(command, env=os.environ | told, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise WarehouseError(
-            f"dbt build of {database} failed: {_failures(folder / 'target', done.stdout + done.stderr)}"
-        )
+    return subprocess.run(command, env=os.environ | told, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def parsed_in(root: Path) -> Path:
+    """Where the builds of one warehouse keep what dbt made of its files (`parsed` of `build`)."""
+    return root / "work" / "dbt"
 
 
 def marts(database: Path, *, but_tagged: str | None = None) -> list[str]:
@@ -82,33 +126,38 @@ def marts(database: Path, *, but_tagged: str | None = None) -> list[str]:
 
 
 def export_marts(database: Path, folder: Path) -> None:
-    """Write every mart to `folder`/<mart>.parquet, sorted by all columns: equal marts give equal bytes."""
+    """Write every mart to `folder`/<mart>.parquet: equal marts give equal bytes.
+
+    Sorted by all columns, the key first, so that a reader who asks for one entity skips the row groups (122,880 rows)
+    of the others.
+    """
     names = marts(database)
     folder.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(database), read_only=True, config={"threads": 1}) as connection:
         for name in names:
             target = _quoted(str(folder / f"{name}.parquet"))
-            connection.execute(f'copy (select * from main."{name}" order by all) to {target} (format parquet)')
+            rows = f'select * from main."{name}" order by all'
+            connection.execute(f"copy ({rows}) to {target} (format parquet, compression zstd)")
 
 
 def content_hash(database: Path) -> str:
     """SHA-256 over what the release says about the data, equal for two runs over the same data.
 
-    Covers all rows of all marts in an order of their own, except marts tagged `operational` (runs, stages, decisions
-    of all nights, release, findings, which tell of these) and columns with meta `measured` (times and memory, and the
-    dollars that follow from them).
+    Covers all rows of all marts, in whatever order, except marts tagged `operational` (runs, stages, decisions of all
+    nights, release, findings, which tell of these) and columns with meta `measured` (times and memory, and the dollars
+    that follow from them). Of a mart, the rows' MD5 are summed up: ten million rows need neither a sort nor memory.
     """
     hasher = hashlib.sha256()
-    with duckdb.connect(str(database), read_only=True, config={"threads": 1}) as connection:
+    with duckdb.connect(str(database), read_only=True) as connection:
         for node in sorted(_nodes(database), key=lambda node: node["name"]):
             if OPERATIONAL in node["tags"]:
                 continue
             columns = [name for name, column in node["columns"].items() if not _meta(column).get("measured")]
             names = ", ".join(f'"{name}"' for name in sorted(columns))
-            hasher.update(f"{node['name']}: {names}\n".encode())
-            connection.execute(f'select {names} from main."{node["name"]}" order by all')
-            while rows := connection.fetchmany(10_000):
-                hasher.update("".join(f"{row}\n" for row in rows).encode())
+            row = f"cast(row({names}) as varchar)"
+            sums = f"count(*), sum(md5_number_lower({row})), sum(md5_number_upper({row}))"
+            found = connection.execute(f'select {sums} from main."{node["name"]}"').fetchall()
+            hasher.update(f"{node['name']}: {names}: {found}\n".encode())
     return hasher.hexdigest()
 
 
@@ -130,7 +179,7 @@ def _make_views(database: Path, facts: Mapping[str, str | Sequence[str]]) -> Non
     unknown = sorted(set(facts) - set(FACTS))
     if unknown:
         raise ValueError(f"facts: names must be among {sorted(FACTS)}, got {unknown}")
-    with duckdb.connect(str(database)) as connection:
+    with duckdb.connect(str(database), config={"storage_compatibility_version": STORAGE}) as connection:
         connection.execute("create schema if not exists facts")
         for name, given in facts.items():
             files = [given] if isinstance(given, str) else list(given)
@@ -140,6 +189,13 @@ def _make_views(database: Path, facts: Mapping[str, str | Sequence[str]]) -> Non
             listed = ", ".join(_quoted(os.path.abspath(file)) for file in files)
             source = f"read_parquet([{listed}], hive_partitioning = false)"
             connection.execute(f'create or replace view facts."{name}" as select * from {source}')
+
+
+def _keep_parsed(made: Path, parsed: Path) -> None:
+    parsed.mkdir(parents=True, exist_ok=True)
+    unfinished = parsed / f".{PARSED}.{os.getpid()}"
+    shutil.copyfile(made, unfinished)
+    os.replace(unfinished, parsed / PARSED)
 
 
 def _quoted(text: str) -> str:

@@ -15,6 +15,7 @@ import fake_scores
 import fake_value
 import numpy as np
 import pyarrow.parquet as pq
+from fake_operations import operations_facts
 from fake_scores import DATA_THROUGH
 from fake_training import CYCLE, NIGHTLY, SPLITS, Flavour, Rows, evaluation
 from fake_training import period as _period
@@ -31,6 +32,7 @@ def labels_and_rates() -> dict[str, Rows]:
     names = ["train"] * 10 + split_of + ["unused"]
     rates = [
         {"period": _period(len(names) - 1 - i), "split": split, "exposures": 600, "conversions": 60 - i}
+        | {"conversions_first": 50 - i, "conversions_former": 60 - i - (0 if i < len(names) - 1 else 5)}
         | {"is_mature": i < len(names) - 1}
         for i, split in enumerate(names)
     ]
@@ -49,7 +51,7 @@ def night(flavour: Flavour = NIGHTLY) -> dict[str, Rows]:
     """Facts of the second half of the night: scores, drift, decisions, run and release."""
     k = flavour.verdict_k
     scored = fake_scores.night(f"refit-ffm-k{k}", flavour.has_shadow)
-    return scored | {"drift_bins": _drift_bins()} | _decisions(k) | _run(k)
+    return scored | {"drift_bins": _drift_bins()} | _decisions(k) | _run(k) | operations_facts(f"refit-ffm-k{k}", k)
 
 
 def _drift_bins() -> Rows:
@@ -101,7 +103,31 @@ def _decisions(k: int) -> dict[str, Rows]:
     held = dict(zip(names, ("ece", "soft", cost, "ece", "<=", 0.1, None), strict=True))
     wait = {"note": None, "periods_needed": None, "days_needed": None}
     found.append({"decision_id": "d-1", "seq": 1, **held, "outcome": "missing", "why": "It must."} | wait)
-    return {"decisions": decisions, "decision_rules": found, "approvals": []}
+    return {"decisions": decisions, "decision_rules": found, "approvals": [], "alias_changes": _alias_changes(k)}
+
+
+def _alias_changes(k: int) -> Rows:
+    """The prior was live; a model was promoted, shown and left by the guard; now tonight's is promoted and shown."""
+    changes = [
+        ("live", "publish", "tiny-2017-12-11", "prior", 100),
+        ("champion", "decision", "GO", "older", 60),
+        ("live", "publish", "tiny-2017-12-18", "older", 50),
+        ("champion", "guard", "AUTO_ROLLBACK tiny-2017-12-18 to tiny-2017-12-11: live_rank_agreement: 0.02", None, 49),
+        ("live", "guard", "AUTO_ROLLBACK tiny-2017-12-18 to tiny-2017-12-11: live_rank_agreement: 0.02", "prior", 49),
+        ("challenger", "decision", "GO", f"ffm-k{k}", 1),
+        ("champion", "decision", "GO", f"refit-ffm-k{k}", 1),
+        ("live", "publish", "tiny-2017-12-25-0001", f"refit-ffm-k{k}", 0),
+    ]
+    seen: list[str] = []
+    rows: Rows = []
+    for number, (alias, cause, note, model_id, hours) in enumerate(changes, start=1):
+        seen.append(alias)
+        rows.append(
+            {"contract": "tiny", "alias": alias, "seq": seen.count(alias), "cause": cause, "note": note}
+            | {"changed_at": STARTED - dt.timedelta(hours=hours), "model_id": model_id, "cycle_date": CYCLE}
+            | {"entry_id": f"e-{number}", "release_id": None, "decision_id": None}
+        )
+    return rows
 
 
 def _run(k: int) -> dict[str, Rows]:
@@ -110,7 +136,8 @@ def _run(k: int) -> dict[str, Rows]:
         "runs": [
             {"run_id": "run-1", "contract": "tiny", "contract_sha": "c", "cycle_date": CYCLE, "snapshot_id": "s"}
             | {"data_through": DATA_THROUGH, "examples_id": "e", "label_version": "last touch, 7 days, purchase"}
-            | {"git_sha": "g", "lock_sha": "l", "python": "3.12", "spark": "4.3.0", "machine": "fake", "cores": 2}
+            | {"git_sha": "g", "lock_sha": "l", "python": "3.12", "spark": "4.3.0", "jvm": "17.0.15"}
+            | {"machine": "fake", "cores": 2, "env_hash": "e"}
             | {"started_at": STARTED}
         ],
         "run_stages": [

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from jobs.exit_codes import DEGRADED
+from jobs.exit_codes import DEGRADED, ROLLED_BACK
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv-airflow" / "bin"
 DAGS = ROOT / "airflow_dags"
 TRAINING = ["ingest", "encode", "train", "evaluate", "warehouse", "decide"]
 SCORING = ["ingest", "score", "monitor", "publish"]
-LAST = "served_fresh"
+GUARD, LAST = "guard", "served_fresh"
 
 pytestmark = pytest.mark.slow
 
@@ -136,11 +136,15 @@ def chained(steps: list[str]) -> list[list[Any]]:
 
 def test_training_and_scoring_are_dags_of_their_own(seen):
     assert seen["errors"] == {}
-    assert set(seen["dags"]) == {"fieldmart_train", "fieldmart_sweep", "fieldmart_score", "fieldmart_approve"}
+    nights = {"fieldmart_train", "fieldmart_sweep", "fieldmart_score", "fieldmart_approve"}
+    assert set(seen["dags"]) == nights | {"fieldmart_backup", "fieldmart_drill"}
     ends = [["start_score", 2, ["decide"]], ["trained", 2, ["decide"]]]
     for name in ("fieldmart_train", "fieldmart_sweep"):
         assert seen["dags"][name]["tasks"] == chained(TRAINING) + ends
-    assert seen["dags"]["fieldmart_score"]["tasks"] == [*chained(SCORING), [LAST, 0, ["publish"]]]
+    ends = [[GUARD, 0, ["publish"]], [LAST, 0, [GUARD]]]
+    assert seen["dags"]["fieldmart_score"]["tasks"] == [*chained(SCORING), *ends]
+    assert seen["dags"]["fieldmart_backup"]["tasks"] == chained(["backup", "gc"])
+    assert seen["dags"]["fieldmart_drill"]["tasks"] == chained(["drill"])
     for dag in seen["dags"].values():
         assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
 
@@ -152,13 +156,18 @@ def test_every_day_has_one_training_and_a_time_for_scores(seen):
         "fieldmart_sweep": "0 2 * * 0",
         "fieldmart_score": "0 6 * * *",
         "fieldmart_approve": None,
+        "fieldmart_backup": "0 8 * * *",
+        "fieldmart_drill": "0 9 * * 0",
     }
 
 
 def test_the_dags_run_the_commands_of_their_tasks_and_the_sweep_differs_in_one_option(seen):
     commands = {name: dag["commands"] for name, dag in seen["dags"].items()}
     assert commands["fieldmart_train"] == [f".venv/bin/fieldmart {step}" for step in TRAINING]
-    assert commands["fieldmart_score"] == [*(f".venv/bin/fieldmart {step}" for step in SCORING), "exit "]
+    assert commands["fieldmart_score"] == [
+        *(f".venv/bin/fieldmart {step}" for step in (*SCORING, GUARD)),
+        "exit ",
+    ]
     sweep = [command.replace("train", "train --sweep") for command in commands["fieldmart_train"]]
     assert commands["fieldmart_sweep"] == sweep
 
@@ -188,15 +197,16 @@ def test_a_failed_training_starts_the_scores_and_counts_as_failed(night: Night):
 
 def test_scoring_needs_nothing_of_a_training(night: Night):
     found = night.run("fieldmart_score", {"date": "2017-12-18", "today": "2026-11-20"})
-    assert night.calls() == [f"{step} --date 2017-12-18 --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
+    dated = [f"{step} --date 2017-12-18 --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
+    assert night.calls() == [*dated, "guard --warehouse /data/warehouse, 2026-11-20"]
     assert (found["state"], found["started"]) == ("success", [])
 
 
 @pytest.mark.parametrize("steps", ["score|publish", "score"])
 def test_degraded_scores_are_published_and_the_run_counts_as_failed(night: Night, steps: str):
     found = night.run("fieldmart_score", {"today": "2026-11-20"}, fails=steps, code=DEGRADED)
-    assert night.calls() == [f"{step} --warehouse /data/warehouse, 2026-11-20" for step in SCORING]
-    assert found["states"] == dict.fromkeys(SCORING, "success") | {LAST: "failed"}
+    assert night.calls() == [f"{step} --warehouse /data/warehouse, 2026-11-20" for step in (*SCORING, GUARD)]
+    assert found["states"] == dict.fromkeys((*SCORING, GUARD), "success") | {LAST: "failed"}
     assert found["state"] == "failed"
 
 
@@ -205,6 +215,30 @@ def test_scores_that_failed_are_not_published(night: Night):
     assert [call.split()[0] for call in night.calls()] == ["ingest", "score"]
     assert (found["states"]["score"], found["states"]["publish"]) == ("failed", "upstream_failed")
     assert (found["states"][LAST], found["state"]) == ("upstream_failed", "failed")
+
+
+def test_a_guard_that_went_back_fails_the_run_and_is_not_tried_again(night: Night):
+    found = night.run("fieldmart_score", {"today": "2026-11-20"}, fails="guard", code=ROLLED_BACK)
+    assert [call.split()[0] for call in night.calls()] == [*SCORING, GUARD]
+    assert (found["states"]["publish"], found["states"][GUARD], found["state"]) == ("success", "failed", "failed")
+
+
+def test_a_backup_comes_before_the_clean_up_which_waits_for_its_success(night: Night):
+    found = night.run("fieldmart_backup", {"target": "s3://bucket/fieldmart", "today": "2026-11-20"})
+    at = "--warehouse /data/warehouse, 2026-11-20"
+    assert night.calls() == [f"backup s3://bucket/fieldmart --keep 30 {at}", f"gc {at}"]
+    assert found["state"] == "success"
+
+
+def test_without_a_backup_nothing_is_cleaned_up(night: Night):
+    found = night.run("fieldmart_backup", {"target": "/mnt/backups", "today": "2026-11-20"}, fails="backup")
+    assert [call.split()[0] for call in night.calls()] == ["backup"]
+    assert (found["states"]["gc"], found["state"]) == ("upstream_failed", "failed")
+
+
+def test_the_drill_is_held_on_the_place_where_backups_lie(night: Night):
+    night.run("fieldmart_drill", {"target": "/mnt/backups", "today": "2026-11-20"})
+    assert night.calls() == ["drill --target /mnt/backups --warehouse /data/warehouse, 2026-11-20"]
 
 
 def test_an_approval_hands_on_what_was_said_word_by_word_and_starts_scoring(night: Night):

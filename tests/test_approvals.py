@@ -11,7 +11,7 @@ import yaml
 from test_cycle import shown
 from test_gate import small_gate
 
-from jobs import approvals, decide, decision_log
+from jobs import approvals, champions, decide, decision_log, log_facts
 from jobs import gate as gates
 from jobs.approvals import ApprovalError
 from jobs.contract import load
@@ -191,17 +191,17 @@ def test_approving_twice_changes_nothing(tmp_path: Path, policy: Path) -> None:
 def test_an_approved_model_is_champion_from_its_cycle_on(tmp_path: Path, policy: Path) -> None:
     cycle = cycle_on(tmp_path)
     held = decided(cycle, policy)
-    assert decision_log.champion(tmp_path, "promo") is None
+    assert champions.champion(tmp_path, "promo") is None
     entry_of(cycle, held)
-    assert decision_log.champion(tmp_path, "promo") == "refit"
-    assert decision_log.champion(tmp_path, "promo", as_of=DAY - WEEK) is None
-    assert decision_log.incumbent(tmp_path, "promo", DAY) is None  # of the cycles before it
-    expected = decision_log.Champion("refit", "k2", 2, DAY, held.decision_id)
-    assert decision_log.incumbent(tmp_path, "promo", DAY + WEEK) == expected
-    [decision], _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo")
+    assert champions.champion(tmp_path, "promo") == "refit"
+    assert champions.champion(tmp_path, "promo", as_of=DAY - WEEK) is None
+    assert champions.incumbent(tmp_path, "promo", DAY) is None  # of the cycles before it
+    expected = champions.Champion("refit", "k2", 2, DAY, held.decision_id)
+    assert champions.incumbent(tmp_path, "promo", DAY + WEEK) == expected
+    [decision], _ = log_facts.of_decisions(decision_log.entries(tmp_path), "promo")
     assert (decision["verdict"], decision["champion_model_id"]) == ("HOLD", "refit")
     alias = {"model_id": "refit", "decision_id": held.decision_id, "cycle_date": "2017-12-18"}
-    assert decision_log.write_aliases(tmp_path) == {"champion": {"promo": alias}}
+    assert champions.write_aliases(tmp_path)["champion"] == {"promo": alias}
 
 
 def test_a_later_go_replaces_an_approved_model_and_an_earlier_approval_does_not_come_back(
@@ -211,8 +211,8 @@ def test_a_later_go_replaces_an_approved_model_and_an_earlier_approval_does_not_
     held = decided(cycle, policy)
     decided(later, policy, verdict="GO", model_id="newer")
     entry_of(cycle, held)  # as two commands at once might write it: after the next cycle's GO
-    assert decision_log.champion(tmp_path, "promo") == "newer"
-    assert decision_log.champion(tmp_path, "promo", as_of=DAY) == "refit"
+    assert champions.champion(tmp_path, "promo") == "newer"
+    assert champions.champion(tmp_path, "promo", as_of=DAY) == "refit"
 
 
 def test_an_approval_shows_in_history_from_when_it_was_given(tmp_path: Path, policy: Path) -> None:
@@ -225,7 +225,7 @@ def test_an_approval_shows_in_history_from_when_it_was_given(tmp_path: Path, pol
     decided(cycle_on(tmp_path, DAY + 2 * WEEK), policy, evidence="e3")
 
     def champions(as_of: dt.date | None = None) -> list[str | None]:
-        rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo", as_of)
+        rows, _ = log_facts.of_decisions(decision_log.entries(tmp_path), "promo", as_of)
         return [row["champion_model_id"] for row in rows]
 
     assert champions() == [None, "refit", None, "refit"]
@@ -235,10 +235,10 @@ def test_an_approval_shows_in_history_from_when_it_was_given(tmp_path: Path, pol
 def test_an_approval_of_a_decision_that_was_replaced_promotes_nothing(tmp_path: Path, policy: Path) -> None:
     cycle = cycle_on(tmp_path)
     entry_of(cycle, decided(cycle, policy))
-    assert decision_log.champion(tmp_path, "promo") == "refit"
+    assert champions.champion(tmp_path, "promo") == "refit"
     decided(cycle, policy, evidence="e2")
-    assert decision_log.champion(tmp_path, "promo") is None
-    rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo")
+    assert champions.champion(tmp_path, "promo") is None
+    rows, _ = log_facts.of_decisions(decision_log.entries(tmp_path), "promo")
     assert [row["champion_model_id"] for row in rows] == ["refit", None]
 
 
@@ -396,9 +396,9 @@ def test_an_approved_night_is_refitted_and_scored(own_night, spark) -> None:
     decide.build_evidence(cycle, policy)
     assert cycle.state()["run"]["evidence_variables"] == {"margin_relative_cost": 0.1}
     held = decide.run(cycle, spark, policy)
-    assert (held.payload["verdict"], decision_log.champion(root, "small")) == ("HOLD", None)
+    assert (held.payload["verdict"], champions.champion(root, "small")) == ("HOLD", None)
     entry = approvals.approve(cycle, spark, policy, "ann", "a trial")
-    assert decision_log.champion(root, "small") == entry.payload["promotes"]
+    assert champions.champion(root, "small") == entry.payload["promotes"]
     assert (root / "models" / entry.payload["promotes"] / "card.json").is_file()
     assert decide.run(cycle, spark, policy) == held  # decided again, it stays approved
     waived_entry = approvals.waive(cycle, policy, "a_wish", "ann", "a trial", cycle.date)

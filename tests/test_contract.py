@@ -181,6 +181,22 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     ),
     "buckets": ("fields.0.buckets", 1, r"fields\.0\.buckets: Input should be greater than or equal to 2"),
     "split of both kinds": ("split.test", ["2017-10-30", "2017-12-25"], r"split must give all of train, valid, calib"),
+    "privacy key": ("privacy", {"salt": "pepper"}, r"privacy\.salt: Extra inputs are not permitted"),
+    "floor below nothing": (
+        "privacy",
+        {"k_anonymity": -1},
+        r"privacy\.k_anonymity.*: Input should be greater than or eq",
+    ),
+    "a salt in the file": (
+        "privacy",
+        {"salt_env": "s3cr3t"},
+        r"privacy\.salt_env: String should match pattern",
+    ),
+    "a salt that all know": (
+        "privacy",
+        {"salt_env": "HOME"},
+        r"salt_env must name a variable that holds a secret .*'HOME'",
+    ),
     "a fixed train alone": ("split.train", ["2017-01-02", "2017-03-06"], r"split must give all of train, valid, calib"),
 }
 
@@ -253,6 +269,17 @@ def test_part_is_what_a_data_set_depends_on(tmp_path: Path) -> None:
         "top_n": 10,
     }
     assert load(edited(tmp_path, ("min_count", 99))).part("label", "top_n") == part
+
+
+def test_privacy_is_off_unless_asked_for(tmp_path: Path) -> None:
+    assert load(PROMO).privacy.model_dump() == {
+        "hash_entities": False,
+        "salt_env": "FIELDMART_SALT",
+        "k_anonymity": None,
+    }
+    path = edited(tmp_path, ("privacy", {"hash_entities": True, "k_anonymity": 20}))
+    found = load(path).privacy
+    assert (found.hash_entities, found.salt_env, found.k_anonymity) == (True, "FIELDMART_SALT", 20)
 
 
 def test_a_loaded_contract_cannot_be_changed() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobs import decision_log, facts
+from jobs import champions, decision_log, facts, log_facts
 from jobs.gate import Evaluation, RuleResult, Verdict
 
 NIGHT = dt.date(2017, 12, 18)
@@ -170,7 +170,7 @@ def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict) ->
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    known = "decision, publish, rollback, opening, sweep, approval, waiver"
+    known = "decision, publish, rollback, opening, sweep, approval, waiver, guard"
     with pytest.raises(ValueError, match=f"kind must be one of {known}, got 'guess'"):
         decision_log.append(tmp_path, "guess", {})  # ty: ignore[invalid-argument-type]
 
@@ -197,31 +197,31 @@ def test_coming_back_to_earlier_evidence_is_a_new_decision(tmp_path: Path) -> No
     for evidence in ("e1", "e2", "e1"):
         decide(tmp_path, evidence=evidence, model_id=f"model-{evidence}")
     assert len(decision_log.entries(tmp_path)) == 3
-    assert decision_log.champion(tmp_path, "promo") == "model-e1"
+    assert champions.champion(tmp_path, "promo") == "model-e1"
 
 
 def test_hold_and_no_go_keep_the_champion(tmp_path: Path) -> None:
-    assert decision_log.champion(tmp_path, "promo") is None
+    assert champions.champion(tmp_path, "promo") is None
     nights = [("HOLD", None), ("GO", "m2"), ("HOLD", "m2"), ("NO-GO", "m2"), ("GO", "m5")]
     for number, (verdict, expected) in enumerate(nights, start=1):
         day = NIGHT + dt.timedelta(days=number)
         decide(tmp_path, day=day, verdict=verdict, model_id=f"m{number}", evidence=f"e{number}")
-        assert decision_log.champion(tmp_path, "promo") == expected
-    assert decision_log.champion(tmp_path, "coupon") is None
+        assert champions.champion(tmp_path, "promo") == expected
+    assert champions.champion(tmp_path, "coupon") is None
 
 
 def test_the_refit_becomes_champion_not_the_evaluated_model(tmp_path: Path) -> None:
     decision_log.append_decision(tmp_path, "promo", NIGHT, evaluation(model_id="compared"), promotes="refit")
-    assert decision_log.champion(tmp_path, "promo") == "refit"
+    assert champions.champion(tmp_path, "promo") == "refit"
 
 
 def test_running_an_old_date_again_neither_demotes_nor_looks_ahead(tmp_path: Path) -> None:
     earlier = NIGHT - dt.timedelta(days=7)
     decide(tmp_path, model_id="new", evidence="e1")
-    assert decision_log.champion(tmp_path, "promo", as_of=earlier) is None
+    assert champions.champion(tmp_path, "promo", as_of=earlier) is None
     decide(tmp_path, day=earlier, model_id="old", evidence="e2")
-    assert decision_log.champion(tmp_path, "promo") == "new"
-    assert decision_log.champion(tmp_path, "promo", as_of=earlier) == "old"
+    assert champions.champion(tmp_path, "promo") == "new"
+    assert champions.champion(tmp_path, "promo", as_of=earlier) == "old"
 
 
 def test_only_the_decision_in_force_on_a_cycle_promotes(tmp_path: Path) -> None:
@@ -229,27 +229,27 @@ def test_only_the_decision_in_force_on_a_cycle_promotes(tmp_path: Path) -> None:
     before = NIGHT - dt.timedelta(days=7)
     old = decide(tmp_path, day=before, model_id="old", evidence="e0")
     decide(tmp_path, model_id="m1", evidence="e1")
-    assert decision_log.champion(tmp_path, "promo") == "m1"
+    assert champions.champion(tmp_path, "promo") == "m1"
     decide(tmp_path, model_id="m2", evidence="e2", verdict="NO-GO")
-    assert decision_log.champion(tmp_path, "promo") == decision_log.champion(tmp_path, "promo", as_of=NIGHT) == "old"
-    found = decision_log.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=7))
+    assert champions.champion(tmp_path, "promo") == champions.champion(tmp_path, "promo", as_of=NIGHT) == "old"
+    found = champions.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=7))
     assert found
     assert found.decision_id == old.decision_id
-    assert decision_log.write_aliases(tmp_path)["champion"]["promo"]["model_id"] == "old"
-    rows, _ = decision_log.to_facts(decision_log.entries(tmp_path), "promo")
+    assert champions.write_aliases(tmp_path)["champion"]["promo"]["model_id"] == "old"
+    rows, _ = log_facts.of_decisions(decision_log.entries(tmp_path), "promo")
     assert [row["champion_model_id"] for row in rows] == ["old", "m1", "old"]  # each as it was then
 
 
 def test_aliases_are_rebuilt_from_the_log_alone(tmp_path: Path) -> None:
     go = decide(tmp_path, model_id="m1")
-    decide(tmp_path, contract="coupon", verdict="NO-GO")
-    expected = {
-        "champion": {"promo": {"model_id": "m1", "decision_id": go.entry_hash[:12], "cycle_date": "2017-12-18"}}
-    }
-    assert decision_log.write_aliases(tmp_path) == expected
+    refused = decide(tmp_path, contract="coupon", verdict="NO-GO", model_id="m2")
+    promo = {"model_id": "m1", "decision_id": go.entry_hash[:12], "cycle_date": "2017-12-18"}
+    coupon = {"model_id": "m2", "decision_id": refused.entry_hash[:12], "cycle_date": "2017-12-18"}
+    expected = {"champion": {"promo": promo}, "challenger": {"promo": promo, "coupon": coupon}}
+    assert champions.write_aliases(tmp_path) == expected
     path = tmp_path / "models" / "aliases.json"
     path.unlink()
-    decision_log.write_aliases(tmp_path)
+    champions.write_aliases(tmp_path)
     assert json.loads(path.read_text()) == expected
 
 
@@ -259,7 +259,7 @@ def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tm
     go = decide(tmp_path, evidence="e2", model_id="m2")
     decide(tmp_path, contract="coupon", evidence="e3")
     last = decide(tmp_path, day=NIGHT + dt.timedelta(days=7), verdict="NO-GO", evidence="e4", model_id="m4")
-    decisions, rules = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo")
+    decisions, rules = log_facts.of_decisions(decision_log.entries(tmp_path), contract="promo")
 
     assert facts.table("decisions", decisions).num_rows == 3
     assert [row["champion_model_id"] for row in decisions] == [None, "m2", "m2"]
@@ -287,7 +287,7 @@ def test_facts_have_the_declared_columns_and_the_champion_after_each_decision(tm
         "periods_needed": None,
         "days_needed": None,
     }
-    of_that_night = decision_log.to_facts(decision_log.entries(tmp_path), contract="promo", as_of=NIGHT)[0]
+    of_that_night = log_facts.of_decisions(decision_log.entries(tmp_path), contract="promo", as_of=NIGHT)[0]
     assert [row["seq"] for row in of_that_night] == [1, 3]
 
 
@@ -304,9 +304,9 @@ def test_openings_of_the_same_test_periods_are_counted(tmp_path: Path) -> None:
     found = [opened(tmp_path), opened(tmp_path, test=other), opened(tmp_path, day=NIGHT + dt.timedelta(7))]
     assert [entry.payload["nth"] for entry in found] == [1, 1, 2]
     assert found[2].text == "test 2017-10-30 to 2017-12-25, 5 models, opening 2"
-    rows = decision_log.openings(decision_log.entries(tmp_path), "promo", NIGHT)
+    rows = log_facts.of_openings(decision_log.entries(tmp_path), "promo", NIGHT)
     assert [row["nth"] for row in rows] == [1, 1]  # the later cycle's is not yet there on this one
-    assert decision_log.openings(decision_log.entries(tmp_path), "shop", NIGHT) == []
+    assert log_facts.of_openings(decision_log.entries(tmp_path), "shop", NIGHT) == []
     assert facts.table("test_openings", rows).num_rows == 2
     assert decision_log.verify(tmp_path).entries == 3
 
@@ -314,9 +314,9 @@ def test_openings_of_the_same_test_periods_are_counted(tmp_path: Path) -> None:
 def test_openings_and_sweeps_are_no_decisions(tmp_path: Path) -> None:
     opened(tmp_path)
     decision_log.append_sweep(tmp_path, sweep(2))
-    assert decision_log.champion(tmp_path, "promo") is None
+    assert champions.champion(tmp_path, "promo") is None
     decide(tmp_path)
-    assert len(decision_log.to_facts(decision_log.entries(tmp_path))[0]) == 1
+    assert len(log_facts.of_decisions(decision_log.entries(tmp_path))[0]) == 1
 
 
 def sweep(k: int, day: str = "2017-12-04", terms: str = "same") -> dict[str, Any]:
@@ -347,16 +347,16 @@ def test_entries_from_before_people_and_notes_were_logged_still_make_facts(tmp_p
     said = {"contract": "promo", "cycle_date": NIGHT.isoformat(), "promotes": "k1", **old}
     entry = decision_log.append(tmp_path, "decision", said, AT)
     del entry.payload["by"]
-    [decision], rules = decision_log.to_facts([entry])
+    [decision], rules = log_facts.of_decisions([entry])
     assert (decision["decided_by"], decision["next_action"]) == (None, None)
     assert facts.table("decision_rules", rules).column("note").to_pylist() == [None, None]
 
 
 def test_the_incumbent_is_the_champion_of_the_cycles_before(tmp_path: Path) -> None:
     go = decide(tmp_path, model_id="m1")
-    assert decision_log.incumbent(tmp_path, "promo", NIGHT) is None
-    found = decision_log.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=1))
-    assert found == decision_log.Champion("m1", "m1", 1, NIGHT, go.decision_id)
+    assert champions.incumbent(tmp_path, "promo", NIGHT) is None
+    found = champions.incumbent(tmp_path, "promo", NIGHT + dt.timedelta(days=1))
+    assert found == champions.Champion("m1", "m1", 1, NIGHT, go.decision_id)
 
 
 def test_the_same_evidence_from_other_data_sets_is_another_decision(tmp_path: Path) -> None:

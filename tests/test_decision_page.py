@@ -44,7 +44,7 @@ def test_a_held_night_shows_what_blocks_and_what_would_change_it(
     release: FakeRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = opened(PAGE, copy_with(release, tmp_path, HELD), monkeypatch)
-    blocking, rules, given, log = (frame.value for frame in app.dataframe)
+    blocking, rules, given, log, _ = (frame.value for frame in app.dataframe)
     assert list(blocking["rule"]) == ["profit_above_prior"]
     assert list(blocking["note"]) == ["about 3 more periods (21 days)"]
     assert list(rules["outcome"])[:2] == ["fail", "waived"]

@@ -9,7 +9,8 @@ import pytest
 
 from jobs import facts
 
-RATE = {"period": dt.date(2017, 1, 2), "split": "train", "exposures": 10, "conversions": 3, "is_mature": True}
+RATE = {"period": dt.date(2017, 1, 2), "split": "train", "exposures": 10, "conversions": 3}
+RATE |= {"conversions_first": 1, "conversions_former": 2, "is_mature": True}
 
 
 def test_rows_get_the_declared_types_whatever_order_their_keys_have() -> None:
@@ -19,7 +20,7 @@ def test_rows_get_the_declared_types_whatever_order_their_keys_have() -> None:
 
 
 def test_a_table_is_put_into_order_and_cast() -> None:
-    loose = pa.Table.from_pylist([dict(reversed(RATE.items()))]).set_column(1, "conversions", pa.array([3], pa.int8()))
+    loose = pa.Table.from_pylist([dict(reversed(RATE.items()))]).set_column(3, "conversions", pa.array([3], pa.int8()))
     made = facts.table("label_rates", loose)
     assert made.schema == facts.FACTS["label_rates"]
     assert made.to_pylist() == [RATE]
@@ -36,7 +37,7 @@ def test_null_is_allowed_where_a_value_is_missing() -> None:
 
 
 def test_an_unknown_fact() -> None:
-    with pytest.raises(ValueError, match=r"fact must be one of \['approvals', .* got 'clicks'"):
+    with pytest.raises(ValueError, match=r"fact must be one of \['alias_changes', .* got 'clicks'"):
         facts.table("clicks", [])
 
 

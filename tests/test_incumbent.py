@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ffm_udf import card as cards
 from ffm_udf import predictions, scoring, vocabulary
-from jobs import cli, decision_log, encode, evaluate, incumbent, ingest, judged, models, train
+from jobs import champions, cli, encode, evaluate, incumbent, ingest, judged, models, train
 from jobs.progress import Progress
 
 NEXT = "2017-03-20"  # a week after the small world's own night
@@ -40,7 +40,7 @@ def test_feature_ids_are_translated_by_field_and_value(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_champion_scores_tonights_rows_as_its_own_vocabulary_codes_them(own_night, spark) -> None:
     """Against scoring the field values themselves under the champion's vocabulary, exposure by exposure."""
-    before = decision_log.incumbent(own_night.cycle.warehouse, "small", own_night.cycle.date)
+    before = champions.incumbent(own_night.cycle.warehouse, "small", own_night.cycle.date)
     assert before is None  # on its own night it is not yet what serves
     cycle = cli.cycle_of(own_night.contract, NEXT, own_night.cycle.warehouse)
     cycle.progress = Progress(Console(quiet=True))
@@ -49,7 +49,7 @@ def test_the_champion_scores_tonights_rows_as_its_own_vocabulary_codes_them(own_
     train.run(cycle, spark)
     evaluate.run(cycle, spark, *(cli.policy(own_night.contract, f"{name}.yml") for name in ("gate", "rates", "value")))
 
-    champion = decision_log.incumbent(cycle.warehouse, "small", cycle.date)
+    champion = champions.incumbent(cycle.warehouse, "small", cycle.date)
     found = incumbent.find(cycle)
     assert champion is not None
     assert found is not None
@@ -85,7 +85,7 @@ def test_the_champion_scores_tonights_rows_as_its_own_vocabulary_codes_them(own_
 def test_a_champion_that_cannot_be_judged_is_told_and_the_prior_is_the_incumbent(own_night) -> None:
     cycle = cli.cycle_of(own_night.contract, NEXT, own_night.cycle.warehouse)
     cycle.progress = Progress(Console(record=True, width=200, file=io.StringIO()))
-    champion = decision_log.incumbent(cycle.warehouse, "small", cycle.date)
+    champion = champions.incumbent(cycle.warehouse, "small", cycle.date)
     (models.model_folder(cycle.warehouse, champion.model_id) / cards.NAME).unlink()
     assert incumbent.find(cycle) is None
     assert "cannot be judged" in cycle.progress.console.export_text()

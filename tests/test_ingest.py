@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,7 +15,7 @@ from jobs import cli, encode, ingest
 from jobs.ingest import IngestError
 from jobs.progress import Progress
 
-CLICKS = {
+CLICKS: dict[str, Any] = {
     "name": "clicks",
     "version": 1,
     "data_note": "Invented clicks on offers, for tests.",
@@ -139,7 +140,10 @@ def test_parquet_source_gives_the_same_snapshot_as_csv(spark, tmp_path):
     contract.write_text(yaml.safe_dump(CLICKS | {"source": source}))
     from_parquet = ingested(contract, spark)[1]
     assert from_parquet.key != from_csv.key
-    assert from_parquet.table().to_pylist() == from_csv.table().to_pylist()
+    one, other = from_parquet.table().to_pylist(), from_csv.table().to_pylist()
+    assert [row.pop("source_file") for row in one] == ["clicks.parquet"] * 2
+    assert [row.pop("source_file") for row in other] == ["clicks.csv"] * 2
+    assert one == other
 
 
 def test_without_lists_entities_are_the_latest_rows_and_candidates_those_of_the_last_period(spark, tmp_path):

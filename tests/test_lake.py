@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import facts, lake
+from jobs import durable, facts, lake
 from jobs.lake import Lake, LakeError, code_sha, sha256_json, write_json
 
 
@@ -249,3 +249,22 @@ def test_code_sha_ignores_what_only_the_program_imports(project: Path) -> None:
     (project / "jobs" / "unrelated.py").write_text("x = 2\n")
     code_sha.cache_clear()
     assert code_sha("jobs.a") == before
+
+
+def test_files_and_their_names_are_on_the_disk_before_the_manifest_appears(
+    where: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut leaves is a prefix of this order: a manifest is never left without the files that it names."""
+    order: list[str] = []
+    real, replaced = durable.sync, lake.write_json
+    monkeypatch.setattr(durable, "sync", lambda path: (order.append(path.name), real(path))[1])
+    monkeypatch.setattr(lake, "write_json", lambda path, value: (order.append(path.name), replaced(path, value))[1])
+    made = put(where)
+    run, key = made.manifest["run"], made.key
+    assert order == ["part-00000.parquet", run, "manifest.json", key]
+
+
+def test_a_manifest_that_cannot_be_written_leaves_no_half_of_itself(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="keys must be"):
+        write_json(tmp_path / "file.json", {(1, 2): "tuple key"})
+    assert list(tmp_path.iterdir()) == []

@@ -205,6 +205,7 @@ def encoded_cycle(warehouse: Path) -> Cycle:
     parts = ["train"] * 6 + ["valid", "calib"] + ["test"] * 4
     rates = [
         {"period": cycle.periods.day(n), "split": part, "exposures": 200, "conversions": 50, "is_mature": True}
+        | {"conversions_first": 50, "conversions_former": 50}
         for n, part in enumerate(parts)
     ]
     cycle.make("rows", "jobs.row_arrays", {}, None, rows)

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 
 from ffm_udf import calibration, judged_rows, predictions, scoring
 from ffm_udf.judged_rows import JudgedRows
-from jobs import calibrators, cli, decision_log, models, nightly, releases, score
+from jobs import calibrators, champions, cli, decision_log, models, nightly, releases, score
 from jobs.block_scores import ScoreError
 
 WEEK = 12
@@ -207,7 +207,7 @@ def test_predictions_are_those_of_the_rehearsals_calibrated_on_the_periods_just_
 
 
 def test_the_champion_serves_with_the_calibrator_of_the_last_matured_period_at_its_own_level(night):
-    card = models.read_card(night.cycle.warehouse, decision_log.champion(night.cycle.warehouse, "small"))
+    card = models.read_card(night.cycle.warehouse, champions.champion(night.cycle.warehouse, "small"))
     candidate = decision(night).payload["model_id"]
     learned = calibrators.serving_calibrator(night.cycle, candidate)
     assert card["task"]["calibrator"] == learned
@@ -275,7 +275,7 @@ def test_only_k_varies_and_parameters_have_their_closed_form(night, mart):
 def test_decision_names_a_refit_champion_and_the_log_is_intact(night):
     entry = decision(night)
     assert entry.payload["verdict"] == "GO", entry.payload
-    champion = decision_log.champion(night.cycle.warehouse, "small")
+    champion = champions.champion(night.cycle.warehouse, "small")
     card = models.read_card(night.cycle.warehouse, champion)
     assert card["role"] == "refit"
     assert card["lineage"]["train_through"] == str(night.cycle.periods.day(night.cycle.periods.scoring - 1))

@@ -16,7 +16,7 @@ from row_task import FIELDS, draw, training_task
 from typer.testing import CliRunner
 
 from ffm_udf import score_blocks, scoring, workers
-from jobs import block_scores, cli, decision_log, exit_codes, models, score, score_inputs, serving
+from jobs import block_scores, champions, cli, decision_log, exit_codes, models, score, score_inputs, serving
 from jobs.block_scores import PARTS, ScoreError
 from jobs.facts import FACTS
 from jobs.watched_job import JobError
@@ -33,7 +33,7 @@ def bands(night):
 
 
 def champion_of(night):
-    return decision_log.champion(night.cycle.warehouse, "small")
+    return champions.champion(night.cycle.warehouse, "small")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import lightgbm
 import numpy as np
 import pytest
@@ -70,6 +71,26 @@ def models() -> dict[str, Any]:
 
 def test_every_algorithm_is_tested() -> None:
     assert set(ALGORITHMS) == set(SETTINGS) == set(FILES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_algorithm_fills_the_same_columns_of_the_mart(name: str, sweep) -> None:
+    """What a sweep says of one algorithm it says of each: size, cost, quality with interval, price per score."""
+    wanted = ["n_parameters", "artifact_mib", "train_rows", "train_cpu_s", "train_peak_rss_mib", "train_rows_per_s"]
+    wanted += [
+        "logloss",
+        "logloss_lo",
+        "logloss_hi",
+        "auc",
+        "calibration_ratio",
+        "normalized_entropy",
+        "usd_per_1m_scores",
+    ]
+    with duckdb.connect(str(sweep.database), read_only=True) as mart:
+        rows = mart.execute(f"select {', '.join(wanted)} from fct_accuracy_cost_by_k where algorithm = ?", [name])
+        rows = rows.fetchall()
+    assert rows
+    assert [value for row in rows for value in row if value is None] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

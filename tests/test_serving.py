@@ -16,7 +16,7 @@ from rich.console import Console
 from row_task import training_task
 
 from ffm_udf import scoring, workers
-from jobs import decision_log, serving, vectors
+from jobs import champions, serving, vectors
 from jobs.contract import load
 from jobs.cycle import Cycle
 from jobs.lake import LakeError, sha256_json
@@ -162,7 +162,7 @@ def test_a_night_that_trained_no_prior_takes_the_last(warehouse: Path) -> None:
 
 
 def test_a_damaged_champion_leaves_the_scores_to_the_prior(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision_log, "champion", lambda *about: "champion")
+    monkeypatch.setattr(champions, "champion", lambda *about: "champion")
     damage(warehouse, "champion")
     found = serving.champion_or_prior(cycle_of(warehouse, NIGHTS[1]))
     assert (found.model_id, found.is_degraded) == ("prior-2", True)
@@ -171,7 +171,7 @@ def test_a_damaged_champion_leaves_the_scores_to_the_prior(warehouse: Path, monk
 
 def test_a_champion_that_is_held_is_calibrated_anew(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its candidate was judged tonight, too, so it has a calibrator for tonight; else it keeps its own."""
-    monkeypatch.setattr(decision_log, "champion", lambda *about: "champion")
+    monkeypatch.setattr(champions, "champion", lambda *about: "champion")
     cycle = cycle_of(warehouse, NIGHTS[2])
     remember(cycle, "vocabulary", [{"field": "a"}])
     path = warehouse / "models" / "champion" / "card.json"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs import decision_log, facts, stale_scores
+from jobs import decision_log, facts, pointings, stale_scores
 from jobs.contract import load
 from jobs.cycle import Cycle
 from jobs.lake import Dataset, write_json
@@ -234,7 +234,7 @@ def test_the_log_is_replayed_like_a_stack(tmp_path: Path, moves: str, standing: 
     for move in moves.split():
         point(cycle, "rollback" if move.startswith("<") else "publish", move[-1])
     decision_log.append(tmp_path, "publish", {"contract": "coupon", "release_id": "Z"})
-    assert "".join(stale_scores._standing(decision_log.entries(tmp_path), "promo")) == standing
+    assert "".join(pointings.standing(decision_log.entries(tmp_path), "promo")) == standing
 
 
 def test_damaged_scores_are_not_served_but_those_before(tmp_path: Path) -> None:

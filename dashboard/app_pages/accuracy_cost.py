@@ -110,6 +110,28 @@ st.caption(
     "What grows with the number of scores and what does not: where training dominates, a cheaper k saves little until"
     " volume grows. Prices are those of conf/rates.yml."
 )
+with st.expander("What the cost hangs on"):
+    st.dataframe(
+        queries.cost_sensitivity(mart),
+        hide_index=True,
+        column_order=[
+            "label",
+            "rate",
+            "usd_by_rate",
+            "usd_share",
+            "usd_if_halved",
+            "usd_per_1m_scores",
+            "usd_if_doubled",
+        ],
+        column_config={
+            "label": "model",
+            "usd_by_rate": number("USD per million by it", format="%.2g"),
+            "usd_share": number("share", format="percent"),
+            "usd_if_halved": number("at half the rate", format="%.2g"),
+            "usd_per_1m_scores": number("as it is", format="%.2g"),
+            "usd_if_doubled": number("at twice the rate", format="%.2g"),
+        },
+    )
 with st.expander("Openings of the test periods"):
     st.dataframe(
         queries.test_openings(mart),

@@ -79,3 +79,22 @@ st.dataframe(
         "decision_id": "decision",
     },
 )
+
+st.subheader("What was live, and who was champion")
+history = queries.alias_history(mart)
+rolled_back = history[(history["cause"] == "guard") & (history["alias"] == "live")]
+if not rolled_back.empty:
+    st.warning(
+        f"The guard last went back on {rolled_back.iloc[0]['valid_from']:%Y-%m-%d %H:%M} UTC: "
+        f"{rolled_back.iloc[0]['note']}"
+    )
+st.dataframe(
+    history,
+    hide_index=True,
+    column_config={
+        "valid_from": st.column_config.DatetimeColumn("from (UTC)", format="YYYY-MM-DD HH:mm"),
+        "valid_to": st.column_config.DatetimeColumn("until", format="YYYY-MM-DD HH:mm"),
+        "note": st.column_config.TextColumn(width="large"),
+        "cycle_date": st.column_config.DateColumn("cycle"),
+    },
+)

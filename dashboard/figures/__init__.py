@@ -6,6 +6,7 @@ from dashboard.figures.calibration import calibration_by_slice, reliability_curv
 from dashboard.figures.decision import decision_rules, incumbent_comparison
 from dashboard.figures.drift import drift_by_field, score_drift
 from dashboard.figures.label_delay import delayed_feedback, label_delay, label_maturity
+from dashboard.figures.operations import data_quality, live_performance, nights, slo, stage_percentiles
 from dashboard.figures.scoring import entity_scores, score_audits, score_stages, shadow, staleness_cost
 from dashboard.figures.training import training_cost, training_curve
 from dashboard.figures.value import kpi_lift, value_by_decile, value_by_period, value_curve, value_sensitivity
@@ -15,6 +16,7 @@ __all__ = [
     "baselines",
     "calibration_by_slice",
     "cost_by_volume",
+    "data_quality",
     "decision_rules",
     "delayed_feedback",
     "domain_shift",
@@ -29,13 +31,17 @@ __all__ = [
     "label_maturity",
     "leakage",
     "lever_gain",
+    "live_performance",
     "model_age",
+    "nights",
     "reliability_curve",
     "score_audits",
     "score_drift",
     "score_stages",
     "shadow",
     "slice_shrinkage",
+    "slo",
+    "stage_percentiles",
     "staleness_cost",
     "training_cost",
     "training_curve",

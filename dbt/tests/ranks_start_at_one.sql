@@ -24,8 +24,10 @@ neighbours as (
 
     select
         *,
-        lag(raw_score) over (partition by ranked_within, id order by place) as raw_score_before
+        row_number() over in_order as expected_place,
+        lag(raw_score) over in_order as raw_score_before
     from ranks
+    window in_order as (partition by ranked_within, id order by place)
 
 ),
 
@@ -35,9 +37,7 @@ lists as (
         ranked_within,
         id,
         count(*) as n_ranked,
-        count(distinct place) as n_places,
-        min(place) as first_place,
-        max(place) as last_place,
+        count_if(place <> expected_place) as n_misplaced,
         count_if(raw_score > raw_score_before) as n_out_of_order
     from neighbours
     group by ranked_within, id
@@ -78,7 +78,5 @@ inner join longest_lists on scored.ranked_within = longest_lists.ranked_within
 left join lists on scored.ranked_within = lists.ranked_within and scored.id = lists.id
 where
     coalesce(lists.n_ranked, 0) <> least(scored.n_scored, longest_lists.longest)
-    or lists.n_places <> lists.n_ranked
-    or lists.first_place <> 1
-    or lists.last_place <> lists.n_ranked
+    or lists.n_misplaced > 0
     or lists.n_out_of_order > 0

@@ -1,6 +1,6 @@
 with slice_metrics as (
 
-    select * from {{ ref('stg_fieldmart__slice_metrics') }}
+    select * from {{ ref('int_slices_folded') }}
 
 ),
 

@@ -1,6 +1,6 @@
 with groups as (
 
-    select * from {{ ref('stg_fieldmart__fairness') }}
+    select * from {{ ref('int_groups_folded') }}
 
 ),
 

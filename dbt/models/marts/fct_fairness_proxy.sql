@@ -1,6 +1,6 @@
 with guesses as (
 
-    select * from {{ ref('stg_fieldmart__fairness_proxy') }}
+    select * from {{ ref('int_guesses_folded') }}
 
 ),
 

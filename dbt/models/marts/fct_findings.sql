@@ -104,6 +104,16 @@ with final as (
         page,
         sentence
     from {{ ref('finding_shrinkage') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_operations') }}
+    union all
+    select
+        page,
+        sentence
+    from {{ ref('finding_live_performance') }}
 
 )
 

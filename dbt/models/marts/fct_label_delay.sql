@@ -4,6 +4,14 @@ with label_delay as (
 
 ),
 
+-- A group with fewer exposures than the floor counts in `all` and is not shown.
+shown as (
+
+    select * from label_delay
+    qualify coalesce(max(at_risk) over (partition by grp), 0) >= {{ var('k_anonymity') }}
+
+),
+
 final as (
 
     select
@@ -20,7 +28,7 @@ final as (
         completeness_hi,
         min(delay_days) filter (where completeness >= 0.5) over (partition by grp) as latency_p50_days,
         min(delay_days) filter (where completeness >= 0.9) over (partition by grp) as latency_p90_days
-    from label_delay
+    from shown
 
 )
 

@@ -1,6 +1,7 @@
 with discovery as (
 
     select * from {{ ref('stg_fieldmart__slice_discovery') }}
+    where coalesce(least(search_n, confirm_n), 0) >= {{ var('k_anonymity') }}
 
 ),
 

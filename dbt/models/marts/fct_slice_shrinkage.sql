@@ -1,6 +1,6 @@
 with slice_shrinkage as (
 
-    select * from {{ ref('stg_fieldmart__slice_shrinkage') }}
+    select * from {{ ref('int_values_folded') }}
 
 ),
 

@@ -8,7 +8,7 @@ renamed as (
 
     select
         cast(candidate_id as varchar) as candidate_id,
-        cast(match_id as varchar) as match_id,
+        {{ match_key('match_id') }} as match_id,
         cast(label as varchar) as label
     from source
 

@@ -19,8 +19,10 @@ renamed as (
         cast(lock_sha as varchar) as lock_sha,
         cast(python as varchar) as python,
         cast(spark as varchar) as spark,
+        cast(jvm as varchar) as jvm,
         cast(machine as varchar) as machine,
         cast(cores as integer) as cores,
+        cast(env_hash as varchar) as env_hash,
         cast(started_at as timestamp) as started_at
     from source
 

@@ -7,8 +7,8 @@ with source as (
 renamed as (
 
     select
-        cast(entity_id as varchar) as entity_id,
-        cast(match_id as varchar) as match_id,
+        {{ entity_key('entity_id') }} as entity_id,
+        {{ match_key('match_id') }} as match_id,
         cast(candidates as bigint) as candidates,
         cast(sum_p as double) as sum_p,
         cast(min_p as double) as min_p,

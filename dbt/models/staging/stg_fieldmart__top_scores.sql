@@ -7,9 +7,9 @@ with source as (
 renamed as (
 
     select
-        cast(entity_id as varchar) as entity_id,
+        {{ entity_key('entity_id') }} as entity_id,
         cast(candidate_id as varchar) as candidate_id,
-        cast(match_id as varchar) as match_id,
+        {{ match_key('match_id') }} as match_id,
         cast(p as double) as p,
         cast(raw_score as double) as raw_score,
         cast(rank_in_entity as integer) as rank_in_entity,

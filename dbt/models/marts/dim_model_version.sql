@@ -1,0 +1,131 @@
+with models as (
+
+    select * from {{ ref('dim_model') }}
+
+),
+
+decisions as (
+
+    select * from {{ ref('stg_fieldmart__decisions') }}
+
+),
+
+approvals as (
+
+    select * from {{ ref('stg_fieldmart__approvals') }}
+    where promotes is not null
+
+),
+
+scoring as (
+
+    select * from {{ ref('stg_fieldmart__scoring') }}
+
+),
+
+release as (
+
+    select * from {{ ref('stg_fieldmart__release') }}
+
+),
+
+incumbents as (
+
+    select * from {{ ref('stg_fieldmart__incumbent_comparison') }}
+
+),
+
+-- Every model that a mart of the release names.
+named as (
+
+    select model_id from models
+    union
+    select init_model_id as model_id from models
+    union
+    select candidate_model_id as model_id from decisions
+    union
+    select champion_model_id as model_id from decisions
+    union
+    select promotes as model_id from approvals
+    union
+    select champion_model_id as model_id from {{ ref('stg_fieldmart__nights') }}
+    union
+    select model_id from {{ ref('stg_fieldmart__alias_changes') }}
+    union
+    select model_id from {{ ref('stg_fieldmart__live_performance') }}
+    union
+    select incumbent_model_id as model_id from incumbents
+    union
+    select model_id from {{ ref('stg_fieldmart__value_periods') }}
+    union
+    select model_id from {{ ref('stg_fieldmart__staleness_cost') }}
+    union
+    select model_id from {{ ref('stg_fieldmart__score_audits') }}
+    union
+    select model_id from scoring
+    union
+    select requested_model_id as model_id from scoring
+    union
+    select shadow_model_id as model_id from scoring
+    union
+    select champion_model_id as model_id from release
+
+),
+
+-- The last decision that promoted a model, an approval counting as one.
+promotions as (
+
+    select
+        champion_model_id as model_id,
+        decision_id,
+        cycle_date,
+        decided_at as promoted_at,
+        k,
+        seq
+    from decisions
+    where verdict = 'GO'
+    union all
+    select
+        approvals.promotes as model_id,
+        approvals.decision_id,
+        approvals.cycle_date,
+        approvals.given_at as promoted_at,
+        decisions.k,
+        approvals.seq
+    from approvals
+    left join decisions on approvals.decision_id = decisions.decision_id
+
+),
+
+last_promotions as (
+
+    select * from promotions
+    qualify row_number() over (partition by model_id order by seq desc) = 1
+
+),
+
+final as (
+
+    select
+        named.model_id,
+        coalesce(models.k, last_promotions.k, incumbents.incumbent_k) as k,
+        coalesce(models.algorithm, incumbents.incumbent_algorithm) as algorithm,
+        models.role,
+        models.label,
+        models.model_id is not null as is_of_cycle,
+        last_promotions.decision_id as promoted_by,
+        last_promotions.cycle_date as promoted_for,
+        last_promotions.promoted_at,
+        coalesce(named.model_id = release.champion_model_id, false) as is_champion,
+        coalesce(named.model_id = scoring.model_id, false) as is_served
+    from named
+    cross join release
+    cross join scoring
+    left join models on named.model_id = models.model_id
+    left join last_promotions on named.model_id = last_promotions.model_id
+    left join incumbents on named.model_id = incumbents.incumbent_model_id
+    where named.model_id is not null
+
+)
+
+select * from final
