@@ -80,7 +80,9 @@ def pads(salt: bytes) -> tuple[bytes, bytes]:
 def _no_ids_as_values(contract: Contract) -> None:
     """PrivacyError if what slices, groups or candidates are named after is a column of the entity."""
     columns = {rule.name: rule.columns for rule in contract.fields}
-    places: dict[str, tuple[str, ...]] = {f"slices.{item.name}": (item.column,) for item in contract.slices if item.column}
+    places: dict[str, tuple[str, ...]] = {
+        f"slices.{item.name}": (item.column,) for item in contract.slices if item.column
+    }
     places |= {f"prior.candidate_levels.{name}": columns[name] for name in contract.prior.candidate_levels}
     places |= {"candidate": contract.candidate}
     if contract.label.delay_by:
