@@ -31,8 +31,8 @@ from jobs import (
     releases,
     restore,
     score_inputs,
+    score_trace,
     shadow,
-    trace,
 )
 from jobs.contract import ContractError, load
 from jobs.cycle import Cycle
@@ -72,7 +72,7 @@ KNOWN = (
     drill.DrillError,
     night_lock.NightError,
     query_mart.QueryError,
-    trace.TraceError,
+    score_trace.TraceError,
     rebuild.RebuildError,
     restore.RestoreError,
     shadow.ShadowError,

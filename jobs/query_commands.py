@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import command_options as options
-from jobs import query_mart, trace
+from jobs import query_mart, score_trace
 from jobs.contract import load
 from jobs.progress import Progress
 
@@ -41,11 +41,11 @@ def trace_command(
     """Trace a published score back: release, decision, model, feature values, snapshot rows and source files."""
 
     def step() -> None:
-        found = trace.run(warehouse, load(contract), entity, candidate, release, rows)
+        found = score_trace.run(warehouse, load(contract), entity, candidate, release, rows)
         if as_json:
-            typer.echo(trace.as_json(found))
+            typer.echo(score_trace.as_json(found))
         else:
-            trace.show(found, Progress().console)
+            score_trace.show(found, Progress().console)
 
     options.guarded(step)
 

@@ -112,7 +112,8 @@ def test_fct_duplicate_sources(sources: dict[str, Node]) -> None:
 
 def test_fct_hard_coded_references(models: dict[str, Node]) -> None:
     """All that a model reads is named by ref and source, not by schema or file."""
-    read = re.compile(r"\b(?:from|join)\s+(?:\"?\w+\"?\.\"?\w+|'[^']*'|read_\w+)", re.IGNORECASE)
+    # "is not distinct from a.b" compares
+    read = re.compile(r"(?<!distinct )\b(?:from|join)\s+(?:\"?\w+\"?\.\"?\w+|'[^']*'|read_\w+)", re.IGNORECASE)
     assert {n["name"]: read.findall(n["raw_code"]) for n in models.values() if read.search(n["raw_code"])} == {}
 
 
@@ -175,14 +176,14 @@ def test_layers_depend_on_those_below(models: dict[str, Node]) -> None:
 # ---- testing ----
 
 
-def tested_by(tests: list[Node], kind: str) -> set[str]:
-    return {node["attached_node"] for node in tests if (node.get("test_metadata") or {}).get("name") == kind}
+def having(tests: list[Node], kind: str) -> set[str]:
+    return {node.get("attached_node", "") for node in tests if (node.get("test_metadata") or {}).get("name") == kind}
 
 
 def test_fct_missing_primary_key_tests(models: dict[str, Node], tests: list[Node]) -> None:
     """The package's default knows two other tests; `primary_key` is both in one, `unique_key` the one for keys with
     nulls (dbt/tests/generic). A finding is one row, and the key of fct_findings, their union, says so."""
-    tested = tested_by(tests, "primary_key") | tested_by(tests, "unique_key")
+    tested = having(tests, "primary_key") | having(tests, "unique_key")
     assert names(key for key in set(models) - tested if layer(models[key]) != "findings") == set(NO_KEY)
 
 
@@ -232,7 +233,7 @@ def test_fct_model_directories(models: dict[str, Node], sources: dict[str, Node]
 def test_fct_test_directories(models: dict[str, Node], tests: list[Node]) -> None:
     """Tests of a model stand beside it."""
     for node in tests:
-        if node["attached_node"] in models:
+        if node.get("attached_node") in models:
             beside = Path(models[node["attached_node"]]["original_file_path"]).parent
             assert Path(node["original_file_path"]).parent == beside, node["name"]
 

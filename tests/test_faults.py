@@ -45,7 +45,7 @@ def test_death_and_a_full_disk_leave_the_last_release_and_the_next_run_ends_well
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["kill", "full", "readonly"])
 @pytest.mark.parametrize(
-    ("action", "stride"), [("publish", 2), ("lake", 1), ("backup", 17), ("restore", 17), ("gc", 6), ("rebuild", 1)]
+    ("action", "stride"), [("publish", 5), ("lake", 3), ("backup", 61), ("restore", 61), ("gc", 17), ("rebuild", 2)]
 )
 def test_whenever_it_strikes(tmp_path: Path, action: str, way: str, stride: int) -> None:
     assert hit(action, way, tmp_path, stride) >= 3

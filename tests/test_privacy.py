@@ -65,7 +65,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     warehouse.export_marts(folder / "mart.duckdb", folder / "marts")
     dbt_docs.generate(folder / "mart.duckdb", folder / "docs")
     shutil.copytree(folder / "dbt", root / "dbt")
-    releases._keep_marts_only(folder)
+    releases.keep_marts_only(folder)
     return Built(folder, root / "dbt")
 
 

@@ -16,12 +16,12 @@ import yaml
 from test_ingest import CLICKS
 from typer.testing import CliRunner
 
-from jobs import privacy, releases, trace
+from jobs import privacy, releases, score_trace
 from jobs.cli import app
 from jobs.contract import load
 from jobs.lake import Lake
 from jobs.release_audits import Audit
-from jobs.trace import TraceError
+from jobs.score_trace import TraceError
 
 NOW = dt.datetime(2026, 3, 11)
 SALT = "a salt of more than sixteen characters"
@@ -86,7 +86,7 @@ def contract(tmp_path: Path) -> Path:
 
 
 def test_a_score_is_traced_to_the_rows_and_files_behind_it(root: Path, contract: Path) -> None:
-    found = trace.run(root, load(contract), "ann")
+    found = score_trace.run(root, load(contract), "ann")
     assert (found.score["candidate_id"], found.score["p"], found.score["scores_id"]) == ("stove", 0.15, "s2")
     assert (found.release["release_id"], found.release["run_id"]) == ("clicks-2", "run-2")
     assert found.snapshot["snapshot_id"] == "e2"
@@ -101,18 +101,18 @@ def test_a_score_is_traced_to_the_rows_and_files_behind_it(root: Path, contract:
     ]
     (root / "first.csv").unlink()
     (root / "late.csv").write_text("other")
-    assert [file["now"] for file in trace.run(root, load(contract), "ann").files] == ["gone", "changed"]
+    assert [file["now"] for file in score_trace.run(root, load(contract), "ann").files] == ["gone", "changed"]
 
 
 def test_a_past_release_is_traced_as_it_was(root: Path, contract: Path) -> None:
-    found = trace.run(root, load(contract), "ann", "tent", "clicks-1")
+    found = score_trace.run(root, load(contract), "ann", "tent", "clicks-1")
     assert (found.score["p"], found.release["run_id"], found.snapshot["snapshot_id"]) == (0.1, "run-1", "e1")
     assert [(row["status"], row["source_file"]) for row in found.rows] == [("kept", "first.csv")]
     assert [file["name"] for file in found.files] == ["first.csv"]
 
 
 def test_links_that_are_gone_are_named(root: Path, contract: Path) -> None:
-    found = trace.run(root, load(contract), "bob")
+    found = score_trace.run(root, load(contract), "bob")
     assert found.features == []
     assert [line.split(" in ")[0] for line in found.missing] == [
         "no model prior-1",
@@ -120,7 +120,7 @@ def test_links_that_are_gone_are_named(root: Path, contract: Path) -> None:
         "feature values: no model prior-1",
     ]
     (root / "lake" / "exposures" / "e2" / "manifest.json").unlink()
-    gone = trace.run(root, load(contract), "bob")
+    gone = score_trace.run(root, load(contract), "bob")
     assert "data set exposures e2" in gone.missing
     assert (gone.rows, gone.snapshot) == ([], {})
 
@@ -130,12 +130,12 @@ def test_an_entity_is_found_by_its_hash_where_the_marts_show_hashes(
 ) -> None:
     hidden = privacy.hashed("bob", SALT.encode())
     with pytest.raises(TraceError, match=f"clicks-2 has no score of entity {hidden}"):
-        trace.run(root, load(contract), hidden)
+        score_trace.run(root, load(contract), hidden)
     asked = yaml.safe_load(contract.read_text()) | {"privacy": {"hash_entities": True}}
     contract.write_text(yaml.safe_dump(asked))
     monkeypatch.setenv("FIELDMART_SALT", SALT)
     for name in (hidden, "bob"):
-        found = trace.run(root, load(contract), name)
+        found = score_trace.run(root, load(contract), name)
         assert (found.score["entity_id"], found.score["entity_key"], found.score["p"]) == ("bob", hidden, 0.1)
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_traced_is_said_in_one_line(root: Path, contract: Path, t
 def test_a_real_score_has_every_link(night) -> None:
     cycle = night.cycle
     best = pl.read_parquet(cycle.dataset("scores").files).filter(pl.col("rank_in_entity") == 1).row(0, named=True)
-    found = trace.run(cycle.warehouse, cycle.contract, best["entity_id"])
+    found = score_trace.run(cycle.warehouse, cycle.contract, best["entity_id"])
     assert found.missing == []
     assert found.score["p"] == best["p"]
     assert [item["field"] for item in found.features] == cycle.contract.field_names
