@@ -147,6 +147,7 @@ def _publish(cycle: Cycle, audits: Path, promises: slo.Slo) -> releases.Release:
         with parts.timed("facts"):
             run_facts.write(cycle, state["run"]["release_id"])
             night_history.write(cycle, promises)
+        datasets = cycle.state()["datasets"]  # with these facts, or the release could not be built again
         names = [name for name in facts.FACTS if cycle.has(name)]
         files = {name: cycle.dataset(name).files for name in names}
 
@@ -167,12 +168,12 @@ def _publish(cycle: Cycle, audits: Path, promises: slo.Slo) -> releases.Release:
             "decision_id": state["run"]["decision_id"],
             "privacy": shown,
             "data_through": cycle.periods.data_through.isoformat(),
-            "datasets": json.dumps(state["datasets"], sort_keys=True),
+            "datasets": json.dumps(datasets, sort_keys=True),
             **_serving(cycle),
         }
         with parts.timed("seal and flip"):
             release = releases.publish(cycle.warehouse, state["run"]["release_id"], manifest, checked)
-        content = _content(state["datasets"], state["run"]["decision_id"], shown)
+        content = _content(datasets, state["run"]["decision_id"], shown)
         cycle.remember({}, run={"published_id": release.release_id, "published": content})
         _show(cycle, release)
         stage.rows = sum(cycle.dataset(name).rows for name in names)

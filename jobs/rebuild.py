@@ -110,7 +110,7 @@ def _compare(release: Release, folder: Path) -> None:
         what = ", ".join(Path(name).stem for name in others) or "the marts"
         raise RebuildError(
             f"release {release.release_id} cannot be rebuilt as it was: {what} would differ. Code, policies or the salt"
-            " changed since; check out the commit that `dim_run` names, or restore the release from a backup"
+            " changed since; check out the commit that `fct_runs` names, or restore the release from a backup"
         )
 
 
