@@ -23,7 +23,10 @@ nights as (
 
 bottleneck as (
 
-    select format(' {} takes most of it, {:.0f} %.', stage, 100 * share_of_time) as sentence
+    select
+        format(
+            ' The stage that takes longest is {}, with {:.0f} % of the time of all nights.', stage, 100 * share_of_time
+        ) as sentence
     from {{ ref('fct_stage_percentiles') }}
     where is_dominant
 

@@ -16,11 +16,13 @@ objectives as (
 
 ),
 
--- A night that is not published is not late before its hour has come; the release's own is published after this.
+-- A night that is not published is not late before its hour has come. The release's own is published after this, but
+-- if it was run again its first publication is known, and a second one does not make it punctual.
 ready as (
 
     select
         'scores_ready' as slo,
+        'night' as kind,
         nights.started_at as observed_at,
         cast(date_diff('second', nights.due_at, nights.published_at) as double) as value,
         true as ok
@@ -28,8 +30,7 @@ ready as (
     cross join objectives
     where
         objectives.slo = 'scores_ready'
-        and not nights.is_own
-        and (nights.published_at is not null or nights.due_at <= objectives.as_of)
+        and (nights.published_at is not null or (nights.due_at <= objectives.as_of and not nights.is_own))
 
 ),
 
@@ -37,6 +38,7 @@ readable as (
 
     select
         'mart_readable' as slo,
+        'probe' as kind,
         date_trunc('minute', happened_at) as observed_at,
         cast(count_if(not ok) as double) as value,
         true as ok
@@ -46,21 +48,23 @@ readable as (
 
 ),
 
--- A drill or a restore that failed kept neither promise.
+-- A drill or a restore that failed kept neither promise; how long it took to fail is no time of recovery.
 recovered as (
 
     select
         'recovery_point' as slo,
+        kind,
         happened_at as observed_at,
-        rpo_s as value,
+        case when ok then rpo_s end as value,
         ok
     from operations
     where kind in ('drill', 'restore') and (rpo_s is not null or not ok)
     union all
     select
         'recovery_time' as slo,
+        kind,
         happened_at as observed_at,
-        seconds as value,
+        case when ok then seconds end as value,
         ok
     from operations
     where kind in ('drill', 'restore') and (seconds is not null or not ok)
@@ -71,6 +75,7 @@ observed as (
 
     select
         slo,
+        kind,
         observed_at,
         value,
         ok
@@ -78,6 +83,7 @@ observed as (
     union all
     select
         slo,
+        kind,
         observed_at,
         value,
         ok
@@ -85,6 +91,7 @@ observed as (
     union all
     select
         slo,
+        kind,
         observed_at,
         value,
         ok
@@ -96,6 +103,7 @@ final as (
 
     select
         observed.slo,
+        observed.kind,
         observed.observed_at,
         observed.value,
         observed.ok and coalesce(observed.value <= objectives.threshold, false) as is_good,

@@ -27,3 +27,4 @@ final as (
 )
 
 select * from final
+{{ ordered_by_hash(['entity_id']) }}

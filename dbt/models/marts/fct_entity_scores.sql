@@ -52,3 +52,4 @@ final as (
 )
 
 select * from final
+{{ ordered_by_hash(['entity_id', 'candidate_id']) }}

@@ -35,7 +35,7 @@ final as (
         cast(date_diff('second', due_at, published_at) as double) as late_s,
         published_at <= due_at as is_ready_in_time,
         wall_s,
-        cpu_s,
+        cpu_s as train_and_score_cpu_s,
         peak_rss_mib,
         verdict,
         k,

@@ -15,7 +15,9 @@ final as (
         bytes,
         rpo_s,
         detail,
-        seconds / nullif(lag(seconds) over (partition by kind, ok order by happened_at, detail), 0) - 1 as growth
+        case
+            when ok then seconds / nullif(lag(seconds) over (partition by kind, ok order by happened_at, detail), 0) - 1
+        end as growth
     from operations
 
 )

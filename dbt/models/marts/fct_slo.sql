@@ -7,11 +7,13 @@ with objectives as (
 
 ),
 
+-- What grows is told by drills alone: a restore is of whatever was lost. What failed has no value.
 observations as (
 
     select
         *,
-        row_number() over (partition by slo order by observed_at desc) as age
+        value is not null and kind <> 'restore' as is_of_trend,
+        row_number() over (partition by slo, value is not null and kind <> 'restore' order by observed_at desc) as age
     from {{ ref('int_slo_observations') }}
 
 ),
@@ -27,9 +29,9 @@ counted as (
         quantile_cont(value, 0.5) filter (where is_in_window) as value_p50,
         quantile_cont(value, 0.95) filter (where is_in_window) as value_p95,
         max(value) filter (where is_in_window) as value_max,
-        max(observed_at) as last_at,
-        max(value) filter (where age = 1) as last_value,
-        quantile_cont(value, 0.5) filter (where age between 2 and 6) as baseline_value
+        max(observed_at) filter (where is_of_trend) as last_at,
+        max(value) filter (where is_of_trend and age = 1) as last_value,
+        quantile_cont(value, 0.5) filter (where is_of_trend and age between 2 and 6) as baseline_value
     from observations
     group by slo
 

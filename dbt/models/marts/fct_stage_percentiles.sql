@@ -11,7 +11,7 @@ with night_stages as (
 
 ),
 
--- What runs beside the nights, as far as it is timed.
+-- What runs beside the nights, as far as it is timed; publish and guard are stages of the night already.
 beside as (
 
     select
@@ -21,7 +21,7 @@ beside as (
         happened_at,
         seconds as wall_s
     from {{ ref('stg_fieldmart__operations') }}
-    where seconds is not null and ok and kind <> 'publish'
+    where seconds is not null and ok and kind not in ('publish', 'guard')
 
 ),
 

@@ -11,6 +11,7 @@ renamed as (
         cast(slice_type as varchar) as slice_type,
         -- rows that no value was known for are a slice as well
         coalesce(cast(slice_value as varchar), '(unknown)') as slice_value,
+        cast(entities as bigint) as entities,
         cast(n as bigint) as n,
         cast(conversions as bigint) as conversions,
         cast(sum_p as double) as sum_p,
