@@ -8,7 +8,20 @@ from pathlib import Path
 import duckdb
 from rich.table import Table
 
-from jobs import decide, encode, evaluate, guard, ingest, monitor, publish, registry, score, spark_session, train
+from jobs import (
+    decide,
+    encode,
+    evaluate,
+    guard,
+    ingest,
+    monitor,
+    privacy,
+    publish,
+    registry,
+    score,
+    spark_session,
+    train,
+)
 from jobs.cycle import Cycle
 from jobs.releases import Release
 from jobs.training_plan import Options
@@ -27,6 +40,7 @@ def run(cycle: Cycle, policy: Callable[[str], Path], options: Options | None = N
     `policy` finds gate.yml, rates.yml, value.yml, scores.yml, audits.yml and slo.yml; `options` say how to train.
     """
     with cycle.stage("start"):
+        privacy.variables(cycle.contract)  # a salt that is missing must not be found out after the training
         spark = spark_session.session(cycle.warehouse)
     ingest.run(cycle, spark)
     encode.run(cycle, spark)
