@@ -106,7 +106,7 @@ def one_line(contract: Contract) -> Generator[None]:
 def _read(spark: SparkSession, cycle: Cycle, surveyed: list[SourceFile]) -> dict[str, DataFrame]:
     if derive := DERIVED.get(cycle.contract.source.adapter):
         tables = derive(spark, cycle.contract.source, cycle.periods)
-        # An exposure is made from rows of several tables: all of them are where it comes from.
+        # An exposure is made from rows of several tables: all that are read are where it comes from.
         every = "+".join(file.name for file in surveyed)
         tables["exposures"] = tables["exposures"].withColumn(SOURCE_FILE, F.lit(every))
     else:

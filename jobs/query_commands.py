@@ -22,9 +22,14 @@ def sql_command(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which it is stopped.")] = query_mart.SECONDS,
     warehouse: options.Warehouse = options.ROOT,
 ) -> None:
-    """Ask a release a question in SQL: read-only, no other files, bounded memory, time and rows."""
-    answer = options.guarded(lambda: query_mart.run(warehouse, sql, release, limit, timeout))
-    typer.echo(query_mart.text(answer, form))
+    """Ask a release a question in SQL: read-only, no files, bounded memory, time, rows and bytes."""
+
+    def step() -> query_mart.Answer:
+        answer = query_mart.run(warehouse, sql, release, limit, timeout)
+        typer.echo(query_mart.text(answer, form))
+        return answer
+
+    answer = options.guarded(step)
     if answer.is_cut:
         typer.echo(f"fieldmart: the first {limit} rows of {answer.release_id}; --limit shows more", err=True)
 

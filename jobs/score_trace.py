@@ -13,7 +13,9 @@ from typing import Any
 import duckdb
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from jobs import decision_log, explain_score, models, privacy, releases
 from jobs.contract import Contract
@@ -244,17 +246,17 @@ def show(found: Trace, console: Console) -> None:
         part = getattr(found, name)
         told[name] = ", ".join(f"{key} {value}" for key, value in part.items() if value not in (None, "", []))
     for name, text in told.items():
-        console.print(f"[bold]{name:<12}[/bold] {text}", soft_wrap=True)
+        console.print(f"[bold]{name:<12}[/bold] {escape(text)}", soft_wrap=True)
     _table(console, "feature values", found.features)
     _table(console, f"the last {len(found.rows)} exposures of the entity in the snapshot", _told(found.rows))
     for file in found.files:
         console.print(
-            f"[bold]source file[/bold]  {file['name']}, {file['bytes']} bytes, sha256 {file['sha256'][:12]}…,"
-            f" {file['now']}: {file['path']}",
+            f"[bold]source file[/bold]  {escape(file['name'])}, {file['bytes']} bytes, sha256 {file['sha256'][:12]}…,"
+            f" {file['now']}: {escape(file['path'])}",
             soft_wrap=True,
         )
     for line in found.missing:
-        console.print(f"[red]missing[/red]      {line}", soft_wrap=True)
+        console.print(f"[red]missing[/red]      {escape(line)}", soft_wrap=True)
 
 
 def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -268,7 +270,7 @@ def _table(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
         return
     table = Table(title=title)
     for name in rows[0]:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     console.print(table)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs.adapters import files, grocery_tables
-from jobs.contract import ADAPTER_MEMBERS, Contract
+from jobs.adapters import coupon, files, grocery_tables, promo
+from jobs.contract import Contract
 from jobs.source_files import REFUSED, REPEATED, SourceFile, listed, named, root_of, survey
 
+RAW_TABLES = {"promo": promo.TABLES, "coupon": coupon.TABLES}  # adapters of ours and the raw tables that they read
 COLUMNS = {
     "table": pl.String,
     "name": pl.String,  # below the folder that the contract names
@@ -24,11 +25,11 @@ COLUMNS = {
 
 
 def places(contract: Contract) -> dict[str, str]:
-    """The path of each table of the source; of an adapter of ours those of the package it derives its tables from."""
-    if contract.source.adapter not in ADAPTER_MEMBERS:
+    """The path of each table of the source; of an adapter of ours those of the raw tables it derives its own from."""
+    if contract.source.adapter not in RAW_TABLES:
         return files.places(contract)
     folder = grocery_tables.folder(contract.source)
-    return {path.stem: str(path) for path in sorted(folder.glob("*.parquet"))}
+    return {name: str(folder / f"{name}.parquet") for name in RAW_TABLES[contract.source.adapter]}
 
 
 def fingerprint(contract: Contract) -> dict[str, list[int]]:
@@ -42,7 +43,7 @@ def fingerprint(contract: Contract) -> dict[str, list[int]]:
 
 def survey_of(contract: Contract) -> list[SourceFile]:
     """Every file of the source, hashed; only plain files of exposures must have the contract's columns."""
-    plain = contract.source.adapter not in ADAPTER_MEMBERS
+    plain = contract.source.adapter not in RAW_TABLES
     return [
         file
         for table, place in places(contract).items()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
+import io
 import json
 import re
 import shlex
@@ -13,13 +15,17 @@ import duckdb
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
+from small_world import CONF
 from test_ingest import CLICKS
 from typer.testing import CliRunner
 
-from jobs import privacy, releases, score_trace
+from jobs import privacy, releases, score_trace, source_survey
+from jobs.adapters import coupon, grocery_tables, promo
 from jobs.cli import app
 from jobs.contract import load
 from jobs.lake import Lake
+from jobs.periods import Periods
 from jobs.release_audits import Audit
 from jobs.score_trace import TraceError
 
@@ -176,12 +182,52 @@ def test_a_real_score_has_every_link(night) -> None:
     kept = pl.read_parquet(cycle.dataset("exposures").under("status=kept"))
     mine = kept.filter(pl.col("household_id").cast(pl.String) == best["entity_id"])
     assert found.snapshot["rows_of_entity"]["kept"] == len(mine)
-    # An exposure is derived from all tables of the package.
-    assert {file["table"] for file in found.files} >= {"transactions", "promotions", "products"}
+    # An exposure is derived from the tables that the adapter reads, not from all that lie in the folder.
+    assert {file["table"] for file in found.files} == {"demographics", "products", "promotions", "transactions"}
+    assert {row["source_file"] for row in found.rows} == {
+        "demographics.parquet+products.parquet+promotions.parquet+transactions.parquet"
+    }
     assert {(file["rows_of_entity"], file["now"]) for file in found.files} == {(len(mine), "unchanged")}
     logs = (path.read_text() for path in (cycle.warehouse / "log" / "runs").iterdir())
     run_ids = [json.loads(line)["run_id"] for log in logs for line in log.splitlines()]
     assert set(run_ids) == {found.release["run_id"]}
+
+
+@pytest.mark.parametrize("name", ["promo", "coupon"])
+def test_an_adapter_names_the_tables_that_it_reads_and_no_others(spark, name: str, monkeypatch) -> None:
+    adapter, read = {"promo": promo, "coupon": coupon}[name], set()
+
+    def noted(session, folder: Path, table: str):
+        read.add(table)
+        return original(session, folder, table)
+
+    original = grocery_tables.read
+    for module in (grocery_tables, adapter):
+        monkeypatch.setattr(module, "read", noted)
+    contract = load(CONF / f"{name}.yml")
+    adapter.tables(spark, contract.source, Periods(contract, dt.date(2017, 11, 13)))
+    assert read == set(adapter.TABLES)
+    places = source_survey.places(contract)
+    assert list(places) == sorted(read)
+    assert all(Path(place).is_file() for place in places.values())
+    assert len(source_survey.fingerprint(contract)) == len(read)
+
+
+def test_brackets_in_what_a_trace_prints_are_no_markup(root: Path, contract: Path) -> None:
+    found = score_trace.run(root, load(contract), "ann")
+    told = dataclasses.replace(
+        found,
+        score=found.score | score("[/foo]", "[bold]tent[/bold]", 0.5, 1),
+        features=[{"field": "[red]colour", "value": "[/red]"}],
+        files=[found.files[0] | {"name": "[b]a.csv", "path": "/in/[b]a.csv"}],
+        missing=["model [/x]"],
+    )
+    console = Console(file=io.StringIO(), width=200)
+    score_trace.show(told, console)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    for text in ("of [/foo] and [bold]tent[/bold],", "[red]colour", " [/red] ", "/in/[b]a.csv", "model [/x]"):
+        assert text in printed
 
 
 def documented(page: str) -> list[list[str]]:

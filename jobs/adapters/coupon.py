@@ -19,6 +19,12 @@ from jobs.adapters.grocery_tables import demographics, folder, moment, read, wit
 from jobs.contract import Source
 from jobs.periods import Periods, period_number
 
+# Of the package, those that are read.
+TABLES = (
+    *("campaign_descriptions", "campaigns", "coupon_redemptions", "coupons"),
+    *("demographics", "products", "transactions"),
+)
+
 COUPON = ["campaign_id", "coupon_upc"]
 
 

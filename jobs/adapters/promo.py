@@ -19,6 +19,8 @@ from jobs.adapters.grocery_tables import demographics, folder, read, with_people
 from jobs.contract import Source
 from jobs.periods import Periods
 
+TABLES = ("demographics", "products", "promotions", "transactions")  # of the package, those that are read
+
 # mailer_location: D = front page feature, H = wrap front feature
 POSITIONS = ["D", "H"]
 FIRST_WEEK = 2  # the data's week number of period 0; week 1 is less than a day
