@@ -19,6 +19,8 @@ import duckdb
 import pandas as pd
 import streamlit as st
 
+from dashboard.promise_words import promise_value
+
 ADVICE = "Run `make nightly` to build and publish one."
 
 
@@ -138,6 +140,19 @@ def alias_history(mart: str) -> pd.DataFrame:
         order by valid_from desc, alias
     """
     return _rows(mart, "fct_alias_history", sql, may_be_empty=True)
+
+
+def guard_went_back(mart: str) -> str | None:
+    """When the guard last pointed readers back and why, as a sentence; None if it never did."""
+    sql = """
+        select 'The guard last went back on ' || strftime(max(valid_from), '%Y-%m-%d %H:%M') || ' UTC: '
+            || max_by(note, valid_from) as sentence
+        from fct_alias_history
+        where cause = 'guard' and alias = 'live'
+        having count(*) > 0
+    """
+    found = _rows(mart, "fct_alias_history", sql, may_be_empty=True)
+    return None if found.empty else str(found["sentence"].iloc[0])
 
 
 def incumbent_comparison(mart: str) -> pd.DataFrame:
@@ -513,6 +528,14 @@ def field_pairs_ks(mart: str) -> list[int]:
 def slo(mart: str) -> pd.DataFrame:
     """The promises in their order."""
     return _rows(mart, "fct_slo", "select * from fct_slo order by seq")
+
+
+def slo_in_words(mart: str) -> pd.DataFrame:
+    """The same with values as a reader says them, as in "6.4 h before the deadline"."""
+    found = slo(mart)
+    for name in ("value_p50", "value_p95", "value_max", "last_value"):
+        found[name] = [promise_value(*pair) for pair in zip(found[name], found["unit"], strict=True)]
+    return found
 
 
 def live_performance(mart: str) -> pd.DataFrame:

@@ -86,7 +86,9 @@ def declared(rows: JudgedRows, span: slice) -> list[Slices]:
 
 
 def slice_sums(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per model of `places` and per way to slice: `place`, `name`, `values` and `sums`.
+    """Per model of `places` and per way to slice: `place`, `name`, `values`, `entities` and `sums`.
+
+    entities: int64 [values], the different ones among the rows of a slice.
 
     sums: float64 [values, periods, 5], the rows, conversions, sum of p, of logloss and of p (1 - p), which is the
     variance of the conversions if p is right. The rest of the task is that of `slices_of`, and `periods`, the numbers
@@ -102,15 +104,24 @@ def slice_sums(task: dict[str, Any]) -> list[dict[str, Any]]:
     of_rows = [
         [np.bincount(cell, weights, size) for weights in (None, y)] for cell, size in zip(cells, sizes, strict=True)
     ]
+    _, entity = np.unique(rows.entity[span], return_inverse=True)
+    entities = [distinct(item.codes, entity, len(item.values)) for item in every]
     found = []
     for place in task["places"]:
         p = predictions.p(place, span)
         loss = row_logloss(y, p)
-        for item, cell, size, counted in zip(every, cells, sizes, of_rows, strict=True):
+        for item, cell, size, counted, people in zip(every, cells, sizes, of_rows, entities, strict=True):
             columns = [*counted, *(np.bincount(cell, weights, size) for weights in (p, loss, p * (1 - p)))]
             sums = np.stack(columns, axis=-1).reshape(len(item.values), number, 5)
-            found.append({"place": place, "name": item.name, "values": item.values, "sums": sums})
+            found.append({"place": place, "name": item.name, "values": item.values, "entities": people, "sums": sums})
     return found
+
+
+def distinct(codes: np.ndarray, numbers: np.ndarray, size: int) -> np.ndarray:
+    """How many different `numbers` (int [n], from 0) rows of each of `size` codes have, int64 [size]."""
+    count = int(numbers.max(initial=0)) + 1
+    pairs = np.unique(codes.astype(np.int64) * count + numbers)
+    return np.bincount(pairs // count, minlength=size)
 
 
 def period_index(rows: JudgedRows, span: slice, numbers: list[int]) -> np.ndarray:

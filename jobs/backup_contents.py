@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs import decision_log, facts, reachable, releases
+from jobs import backup_checks, decision_log, facts, reachable, releases, retention, verification
 from jobs.backup_store import BackupError
 from jobs.durable import locked
 from jobs.lake import LakeError
 from jobs.models import read_card
 
-# What a night is made of and that it makes again from the snapshot.
-SNAPSHOT = ("exposures", "purchases", "members", "entity_list", "offer_list", "vocabulary", "vectors", "calibrators")
+# What no night makes again, and what serves.
+SNAPSHOT = (*retention.SNAPSHOT, "vectors", "calibrators")
 # At the top of a warehouse: not copied as it is, but by names, or not at all.
 BY_NAME = ("lake", "models", "releases", "scores", "vectors", "current", "current.json")
 NEVER = ("work", "mixing", "heartbeats", "spark", "backups", "outside")
@@ -76,7 +76,10 @@ class Found:
 def collect(
     warehouse: Path, scratch: Path, lake: LakePart, conf: Path | None, airflow_db: Path | None, also: tuple[Path, ...]
 ) -> Found:
-    """All that is to be copied. What changes in place (cycles, log, pointer, databases) is copied to `scratch` now."""
+    """All that is to be copied. What changes in place (cycles, log, pointer, databases) is copied to `scratch` now.
+
+    FileNotFoundError if some of it was replaced meanwhile: collect again.
+    """
     found = Found()
     for name, path in _changing(warehouse):
         found.add(name, _frozen(path, scratch / name))
@@ -95,12 +98,14 @@ def collect(
         if (warehouse / "current").is_symlink():
             found.links["current"] = os.readlink(warehouse / "current")
         kept = releases.list_releases(warehouse)
+        found.faults += backup_checks.unreadable(warehouse, kept)
     _add_releases(found, warehouse, kept)
     models = [path.parent.name for path in (warehouse / "models").glob("[!.]*/card.json")]
     for model_id in sorted(models):
         _add_model(found, warehouse, model_id)
     wanted = reachable.named(warehouse, nights, kept, [key for _, key in pointed], models).datasets
     _add_lake(found, warehouse, wanted, lake)
+    found.faults += verification.gone(warehouse)
     for name, path in _outside(conf, airflow_db, also):
         found.add(f"{OUTSIDE}/{name}", _frozen(path, scratch / OUTSIDE / name))
     last = decision_log.entries(warehouse)[-1:]
@@ -131,7 +136,8 @@ def _changing(warehouse: Path) -> Iterator[tuple[str, Path]]:
             continue
         for path in sorted([top] if top.is_file() else top.rglob("*")):
             is_log = path == decision_log.path_of(warehouse)
-            is_kept = path.is_file() and not path.is_symlink() and not path.name.startswith(".") and not is_log
+            is_hidden = any(part.startswith(".") for part in path.relative_to(warehouse).parts)  # being written
+            is_kept = path.is_file() and not path.is_symlink() and not is_hidden and not is_log
             if is_kept and path.suffix not in (".lock", ".db-wal", ".db-shm", ".db-journal"):
                 yield path.relative_to(warehouse).as_posix(), path
     aliases = warehouse / "models" / "aliases.json"

@@ -14,7 +14,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,14 @@ class Store:
         if not self.is_local:
             yield
             return
-        try:
-            with durable.held(Path(self.root) / ".lock", note=f"process {os.getpid()}"):
-                yield
-        except durable.BusyError as error:
-            raise BackupError(f"another backup writes to {self.name} ({error}): wait for it") from None
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(durable.held(Path(self.root) / ".lock", note=f"process {os.getpid()}"))
+            except durable.BusyError as error:
+                raise BackupError(f"another backup writes to {self.name} ({error}): wait for it") from None
+            except OSError as error:
+                raise BackupError(f"{self.name} cannot be used for backups: {error}") from None
+            yield
 
     def blobs(self) -> dict[str, int]:
         """SHA-256 -> bytes of the blobs that are there."""
@@ -131,31 +135,55 @@ class Store:
         if chosen not in known:
             raise BackupError(f"no backup {chosen!r} in {self.name} (backups: {', '.join(known)})")
         try:
-            found = json.loads(self.fs.cat_file(self._manifest(chosen)))
+            return self._read(chosen)
+        except BackupError as error:
+            raise BackupError(f"{error}, take another (--backup)") from None
+
+    def readable(self) -> Iterator[dict[str, Any]]:
+        """The manifests that can be read, the newest first."""
+        for backup_id in reversed(self.ids()):
+            with contextlib.suppress(BackupError):
+                yield self._read(backup_id)
+
+    def _read(self, backup_id: str) -> dict[str, Any]:
+        try:
+            found = json.loads(self.fs.cat_file(self._manifest(backup_id)))
             told = found.pop("sha256")
-        except (ValueError, KeyError, AttributeError):
-            raise BackupError(f"backup {chosen}: its manifest is not readable, take another (--backup)") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BackupError(f"backup {backup_id}: its manifest is not readable") from None
         if told != _sha256_of(found):
-            raise BackupError(f"backup {chosen}: its manifest was changed after writing, take another (--backup)")
+            raise BackupError(f"backup {backup_id}: its manifest was changed after writing")
         if found["format"] != FORMAT:
-            raise BackupError(f"backup {chosen}: format must be {FORMAT}, got {found['format']}")
+            raise BackupError(f"backup {backup_id}: format must be {FORMAT}, got {found['format']}")
         return found
 
     def prune(self, keep: int) -> tuple[list[str], int]:
         """Remove all but the last `keep` backups and the blobs that no other names; returns ids and bytes freed.
 
-        Manifests go first, so no backup ever names a blob that is gone. Nothing is removed while a manifest cannot be
-        read: it may name anything.
+        Each part of the lake (full, facts, manifests) is counted for itself, and only backups without faults count: no
+        lesser one takes the place of one that brings back more. Manifests go first, so no backup ever names a blob that
+        is gone. Nothing is removed while a manifest cannot be read, BackupError names it: it may name anything.
         """
-        known = self.ids()
-        gone = known[: max(len(known) - keep, 0)]
-        needed = {entry["sha256"] for backup_id in known[len(gone) :] for entry in self.manifest(backup_id)["files"]}
+        needed: set[str] = set()
+        gone: list[str] = []
+        good: Counter[str] = Counter()
+        for backup_id in reversed(self.ids()):
+            try:
+                manifest = self._read(backup_id)
+            except BackupError as error:
+                path = self._manifest(backup_id)
+                raise BackupError(f"{error}: remove {path} if nobody can mend it") from None
+            if good[manifest["lake"]] < keep:
+                needed |= {entry["sha256"] for entry in manifest["files"]}
+                good[manifest["lake"]] += not manifest["faults"]
+            else:
+                gone.append(backup_id)
         for backup_id in gone:
             self.fs.rm_file(self._manifest(backup_id))
         unnamed = {name: size for name, size in self.blobs().items() if name not in needed}
         for name in unnamed:
             self.fs.rm_file(self._blob(name))
-        return gone, sum(unnamed.values())
+        return sorted(gone), sum(unnamed.values())
 
     def sweep(self) -> None:
         """Remove what killed backups left half written; the caller holds the lock."""

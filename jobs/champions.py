@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,18 @@ def promoted(found: Iterable[Entry], contract: str, as_of: dt.date | None = None
             said = entry.payload
             return Champion(by.payload["promotes"], said["model_id"], said["k"], day, entry.decision_id)
     return None
+
+
+def fallback(found: Sequence[Entry], contract: str) -> Champion | None:
+    """Who would be champion if the guard demoted the one that is: the last of another model. None if there is none."""
+    best = last = promoted(found, contract)
+    demotes: list[str] = []
+    while best is not None and last is not None and last.promotes == best.promotes:
+        demotes.append(last.decision_id)
+        payload = {"demotes": demotes[0], "also_demotes": demotes[1:]}
+        as_if = replace(found[-1], seq=found[-1].seq + 1, kind="guard", payload=payload)
+        last = promoted([*found, as_if], contract)
+    return last
 
 
 def promotion_of(found: Sequence[Entry], decision: Entry, demoted: dict[str, int] | None = None) -> Entry | None:

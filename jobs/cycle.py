@@ -1,6 +1,9 @@
 """A cycle: one contract run for one DATE. It remembers which version of each data set the cycle stands on.
 
-    cycles/<contract>/<date>.json     {"datasets": {name: key}, "stages": {name: record}, "run": {...}}
+    cycles/<contract>/<date>.json     {"datasets": {name: key}, "stages": {name: record}, "made": {name: record},
+                                       "run": {...}, "begun_at": when its first stage began, in whatever run}
+
+`stages` says how each stage ran last, `made` how it ran when it last did the work instead of reusing it.
 
 Every step finds its inputs here, so a step can be run alone, twice or after a crash.
 """
@@ -74,7 +77,13 @@ class Cycle:
 
     def state(self) -> dict[str, Any]:
         if self._path.exists():
-            return json.loads(self._path.read_text())
+            try:
+                found = json.loads(self._path.read_bytes())
+            except ValueError:
+                found = None
+            if not isinstance(found, dict) or "datasets" not in found:
+                raise LakeError(f"{self._path} is damaged: bring it back from a backup")
+            return found
         return {"datasets": {}, "stages": {}, "run": {}}
 
     def dataset(self, name: str) -> Dataset:
@@ -123,6 +132,15 @@ class Cycle:
         if self._stages:
             self._stages[-1].outputs |= datasets
 
+    def begin(self, at: dt.datetime) -> None:
+        """Remember that the cycle began `at` (naive UTC), if it had not: its first run keeps or breaks a promise."""
+        if "begun_at" not in self.state():
+            with durable.locked(self._path.with_name(f".{self._path.name}.lock")):
+                state = self.state()
+                # stages of a cycle from before this was remembered
+                known = [record["started_at"] for record in state["stages"].values() if "started_at" in record]
+                write_json(self._path, {"begun_at": min([*known, at.isoformat()])} | state)
+
     def stage(self, name: str) -> Stage:
         return Stage(self, name)
 
@@ -140,6 +158,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self.started = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        self.cycle.begin(self.started)
         self._clock = time.perf_counter()
         self.cycle.progress.start(self.name)
         events = self.cycle.events
@@ -171,7 +190,9 @@ class Stage:
                 # of the driver's process; the workers' own peaks are in the cost facts
                 "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
-            self.cycle.remember({}, stages={self.name: record}, run={"run_id": self.cycle.events.run_id})
+            made = {} if self.reused else {self.name: record}
+            run = {"run_id": self.cycle.events.run_id}
+            self.cycle.remember({}, stages={self.name: record}, made=made, run=run)
         self._log(seconds, error)
 
     def _log(self, seconds: float, error: BaseException | None) -> None:

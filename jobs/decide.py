@@ -228,11 +228,6 @@ def write_facts(cycle: Cycle) -> None:
         cycle.remember({name: key})
 
 
-def utc(moment: dt.datetime) -> dt.datetime:
-    """An aware instant as the naive UTC timestamp that facts hold."""
-    return moment.astimezone(dt.UTC).replace(tzinfo=None)
-
-
 if __name__ == "__main__":
     import typer
 

@@ -5,10 +5,10 @@
 
 `entry_hash` is the SHA-256 of the entry's canonical JSON without it, `prev_hash` that of the line before, so no entry
 can be changed, moved or removed from the middle unseen. (Whole lines cut off at the end leave a shorter valid chain;
-release manifests keep their decision's id.) A line is committed by its newline: a last line without one is what a
-crash left of an append that never returned, and counts as not written. Everything else is derived from the log and
-can be rebuilt: who is champion (jobs/champions.py), where readers are pointed (jobs/pointings.py), the facts
-(jobs/log_facts.py).
+`verification.log_faults` holds it against releases and cycles.) A line is committed by its
+newline: a last line without one is what a crash left of an append that never returned, and counts as not written.
+Everything else is derived from the log and can be rebuilt: who is champion (jobs/champions.py), where readers are
+pointed (jobs/pointings.py), the facts (jobs/log_facts.py).
 """
 
 from __future__ import annotations

@@ -7,18 +7,20 @@ query; the recovery point is the time between the instant that the backup holds 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from jobs import operations_log, releases
+from jobs import durable, operations_log, releases
 from jobs.backup import Made, backup
 from jobs.operations_log import Event
 from jobs.releases import MART, Release
@@ -68,39 +70,88 @@ def drill(warehouse: Path, target: str | None = None, say: Say = lambda _: None)
     warehouse = warehouse.resolve()
     if releases.current(warehouse) is None:
         raise DrillError(f"{warehouse} has no release to compare: run the nightly first")
-    with tempfile.TemporaryDirectory(prefix=".drill-", dir=warehouse.parent) as scratch:
-        place = Path(scratch).resolve()
-        say("backing up")
-        made = backup(warehouse, target or place / "backup", is_logged=target is not None, say=say)
-        say("restoring")
-        begun, started = dt.datetime.now(dt.UTC), time.perf_counter()
-        restored = restore(target or place / "backup", place / "restored", backup_id=made.backup_id, lost_at=begun)
-        answer(place / "restored")
-        rto_s = time.perf_counter() - started
-        say("comparing")
-        after = hashes(place / "restored")
-        # A night may have published or removed a release since: what both have must be equal.
-        before = hashes(warehouse)
-        both = {name.partition("/")[0] for name in before} & {name.partition("/")[0] for name in after}
-        names = {name for name in {*before, *after} if name.partition("/")[0] in both}
-        found = Drill(
-            made=made,
-            restored=restored,
-            marts=len(names),
-            different=sorted(name for name in names if before.get(name) != after.get(name)),
-            faults=[*verify_warehouse(place / "restored").faults, *_links_out_of(place / "restored")],
-            rto_s=rto_s,
-            rpo_s=restored.rpo_s,
-            slower_by=slower_by(rto_s, operations_log.entries(warehouse)),
-        )
-    said = f"hash_equal={str(found.hash_equal).lower()} marts={found.marts} backup_s={made.seconds:.3f}"
+    with _scratch(warehouse) as place:
+        try:
+            found = _held(warehouse, target, place, say)
+        except Exception as error:
+            with contextlib.suppress(OSError):  # the disk may be what is wrong
+                operations_log.append(warehouse, "drill", ok=False, detail=str(error).replace(str(place), ""))
+            raise
+    said = f"hash_equal={str(found.hash_equal).lower()} marts={found.marts} backup_s={found.made.seconds:.3f}"
     problems = [*found.different, *found.faults]
-    said += "".join(f"; {problem}" for problem in problems[:5]).replace(str(place), "")
-    size = restored.bytes
+    said += "".join(f"; {problem}" for problem in problems[:5])
+    size = found.restored.bytes
     operations_log.append(
-        warehouse, "drill", ok=found.passed, seconds=rto_s, bytes=size, rpo_s=found.rpo_s, detail=said
+        warehouse, "drill", ok=found.passed, seconds=found.rto_s, bytes=size, rpo_s=found.rpo_s, detail=said
     )
     return found
+
+
+def _held(warehouse: Path, target: str | None, place: Path, say: Say) -> Drill:
+    say("backing up")
+    made = backup(warehouse, target or place / "backup", is_logged=target is not None, say=say)
+    say("restoring")
+    begun, started = dt.datetime.now(dt.UTC), time.perf_counter()
+    restored = restore(target or place / "backup", place / "restored", backup_id=made.backup_id, lost_at=begun)
+    faults = [*made.faults, *_no_answer(place / "restored")]
+    rto_s = time.perf_counter() - started
+    say("comparing")
+    after, of_after = _read(place / "restored")
+    # A night may have published or removed a release since: what both have must be equal.
+    before, of_before = _read(warehouse)
+    both = {name.partition("/")[0] for name in before} & {name.partition("/")[0] for name in after}
+    names = {name for name in {*before, *after} if name.partition("/")[0] in both}
+    faults += [*of_before, *of_after, *verify_warehouse(place / "restored").faults, *_links_out_of(place / "restored")]
+    return Drill(
+        made=made,
+        restored=restored,
+        marts=len(names),
+        different=sorted(name for name in names if before.get(name) != after.get(name)),
+        faults=list(dict.fromkeys(fault.replace(str(place), "") for fault in faults)),
+        rto_s=rto_s,
+        rpo_s=restored.rpo_s,
+        slower_by=slower_by(rto_s, operations_log.entries(warehouse)),
+    )
+
+
+@contextlib.contextmanager
+def _scratch(warehouse: Path) -> Generator[Path]:
+    """A folder beside the warehouse, on its disk; what killed drills of this warehouse left there goes."""
+    prefix = f".{warehouse.name}.drill-"
+    try:
+        with durable.held(warehouse / ".drill.lock", note=f"process {os.getpid()}"):
+            for left in warehouse.parent.iterdir():
+                if left.name.startswith(prefix):
+                    shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=warehouse.parent) as folder:
+                yield Path(folder).resolve()
+    except durable.BusyError as error:
+        raise DrillError(f"another drill of {warehouse} is held ({error}): wait for it") from None
+
+
+def _no_answer(warehouse: Path) -> list[str]:
+    """Why readers of the restored warehouse are not served, if they are not."""
+    try:
+        answer(warehouse)
+    except (DrillError, releases.ReleaseError, duckdb.Error) as error:
+        return [f"the restored mart does not answer: {_first_line(error)}"]
+    return []
+
+
+def _read(warehouse: Path) -> tuple[dict[str, str], list[str]]:
+    """What `hashes` returns, of the releases that can be read, and a line for each that cannot."""
+    found, faults = {}, []
+    for release in releases.list_releases(warehouse):
+        try:
+            found |= {f"{release.release_id}/{name}": value for name, value in of_release(release).items()}
+        except duckdb.Error as error:
+            if release.folder.exists():  # else a night removed it meanwhile
+                faults.append(f"release {release.release_id}: {MART} cannot be read: {_first_line(error)}")
+    return found, faults
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def answer(warehouse: Path) -> str:
@@ -114,10 +165,13 @@ def answer(warehouse: Path) -> str:
 
 
 def hashes(warehouse: Path) -> dict[str, str]:
-    """<release>/<mart> -> count, sum and xor of the hashes of its rows, of every release; order does not count."""
-    found = {}
-    for release in releases.list_releases(warehouse):
-        found |= {f"{release.release_id}/{name}": value for name, value in of_release(release).items()}
+    """<release>/<mart> -> count, sum and xor of the hashes of its rows, of every release; order does not count.
+
+    DrillError if a mart cannot be read.
+    """
+    found, faults = _read(warehouse)
+    if faults:
+        raise DrillError("; ".join(faults))
     return found
 
 

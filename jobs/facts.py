@@ -6,6 +6,8 @@ finds is what stands here. Periods are dates (the day a period starts). Sizes ar
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pyarrow as pa
 
 _day, _ts, _str, _f32, _f64, _i64, _i32, _bool = (
@@ -591,6 +593,7 @@ FACTS: dict[str, pa.Schema] = {
             "model_id": _str,
             "slice_type": _str,
             "slice_value": _str,
+            "entities": _i64,  # different ones among the rows; one can be in several slices of a type
             "n": _i64,
             "conversions": _i64,
             "sum_p": _f64,
@@ -684,7 +687,9 @@ FACTS: dict[str, pa.Schema] = {
             "level": _str,  # all, then fields of prior.candidate_levels from coarse to fine
             "depth": _i32,  # 0: all
             "value": _str,  # of unseen ones together: never seen in training
+            "parent": _str,  # value of the level above that all its rows have; null where they have several
             "is_unseen": _bool,
+            "entities": _i64,  # different ones among the rows
             "n": _i64,
             "conversions": _i64,
             "sum_p": _f64,
@@ -1062,6 +1067,11 @@ FACTS: dict[str, pa.Schema] = {
         }
     ),
 }
+
+
+def utc(moment: dt.datetime) -> dt.datetime:
+    """An aware instant as the naive UTC timestamp that facts hold."""
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def table(name: str, rows: list[dict] | pa.Table) -> pa.Table:

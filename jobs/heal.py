@@ -12,16 +12,21 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from jobs import champions, decision_log, pointings, registry, releases, score_tree, served_links
+from jobs import champions, decision_log, pointings, registry, releases, score_tree, served_links, verification
 
 
 def run(warehouse: Path) -> list[str]:
     """Rebuild all of it; returns what was changed and what cannot be, a line each.
 
-    Raises LogError if the log itself does not hold: it comes from a backup.
+    Raises LogError if the log itself does not hold, or entries of it were lost: it comes from a backup.
     """
+    verification.refuse_lost_log(warehouse)
     log = decision_log.entries(warehouse)
     said = [*_aliases(warehouse), *_pointer(warehouse, log), *_links(warehouse, log), *_registry(warehouse)]
+    said += [
+        f"release {name}: manifest.json is missing or damaged: it does not count, a backup may bring it back"
+        for name in releases.unreadable(warehouse)
+    ]
     return said or ["nothing to heal: aliases, pointer, links and registry are those of the log"]
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from jobs import decision_log, operations_log, pointings, releases, slo
 from jobs.cycle import Cycle
-from jobs.decide import utc
+from jobs.facts import utc
 from jobs.mart_checks import MartError, reading
 from jobs.night_history import History
 

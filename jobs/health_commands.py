@@ -10,7 +10,7 @@ import typer
 
 from jobs import command_options as options
 from jobs import health, slo, stage_times
-from jobs.decide import utc
+from jobs.facts import utc
 from jobs.night_history import History
 from jobs.progress import Progress
 

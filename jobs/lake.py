@@ -159,14 +159,15 @@ class Lake:
         folder = self.root / name / key
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        if manifest["schema_version"] != facts.SCHEMA_VERSION:
-            return None
-        for entry in manifest["files"]:
-            path = folder / manifest["run"] / entry["path"]
-            if not path.exists() or path.stat().st_size != entry["bytes"]:
+            if manifest["schema_version"] != facts.SCHEMA_VERSION:
                 return None
+            for entry in manifest["files"]:
+                path = folder / manifest["run"] / entry["path"]
+                if not path.exists() or path.stat().st_size != entry["bytes"]:
+                    return None
+                _ = entry["rows"], entry["sha256"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # damaged, in whatever way
+            return None
         return Dataset(name, key, folder, manifest)
 
     @contextlib.contextmanager

@@ -236,7 +236,7 @@ def _evidence(warehouse: Path, log: list[Entry], entry: Entry, verify: bool) -> 
     said, note, fault = entry.payload, "", None
     made = [r for r in releases.list_releases(warehouse) if r.manifest["decision_id"] == entry.decision_id]
     if not made:
-        return Link("evidence", said["evidence_sha"], "its release is removed, the facts remain")
+        return Link("evidence", said["evidence_sha"], "its release is removed: `evaluation` tells of the facts")
     if verify and kept_texts.fault(warehouse, said["gate_sha"]) is None:
         terms = gate.Gate.model_validate_json(kept_texts.path_of(warehouse, said["gate_sha"]).read_text())
         try:

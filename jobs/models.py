@@ -18,11 +18,14 @@ def read_card(warehouse: Path, model_id: str) -> dict[str, Any]:
     """The card of a finished model; LakeError if there is none."""
     folder = model_folder(warehouse, model_id)
     try:
-        return cards.read(folder)
+        card = cards.read(folder)
     except FileNotFoundError:
         raise LakeError(f"no model {model_id} in {folder.parent}") from None
     except ValueError as error:
         raise LakeError(f"model {model_id} is damaged: {cards.NAME} is not JSON ({error})") from None
+    if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
+        raise LakeError(f"model {model_id} is damaged: {cards.NAME} is no card")
+    return card
 
 
 def is_finished(task: dict[str, Any]) -> bool:

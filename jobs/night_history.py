@@ -2,6 +2,9 @@
 
 The lake keeps what a cycle stood on, the decision log when its scores were first readable. A release cannot know its
 own publication; the next one does, and `fieldmart slo` reads the log.
+
+A night that was run again, or resumed after a failure, is judged by its first start and costs what its stages took when
+they last did the work: a result that was found and reused does not make it cheap, nor punctual.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import pyarrow.compute as pc
 from jobs import decision_log
 from jobs.contract import Contract
 from jobs.cycle import Cycle
-from jobs.decide import utc
+from jobs.facts import utc
 from jobs.lake import Dataset, Lake, sha256_json
 from jobs.run_facts import STAGES
 from jobs.slo import Slo, objectives, operations
@@ -58,14 +61,15 @@ class History:
         self._published = _first_published(decision_log.entries(warehouse), contract.name)
 
     def nights(self, own: dt.date | None = None) -> list[dict[str, Any]]:
-        """The rows of the fact `nights`; that of the cycle of `own` is not published yet."""
+        """The rows of the fact `nights`; the cycle of `own` is published from here only if an earlier run of it was."""
         return [self._night(date, state, date == own) for date, state in self.states.items()]
 
     def stages(self, own: dt.date | None = None) -> list[dict[str, Any]]:
         """The rows of the fact `night_stages`; of `own` without publish, which is not over when this is written."""
         found = []
         for date, state in self.states.items():
-            names = sorted(state["stages"], key=_place)
+            stages = _worked(state)
+            names = sorted(stages, key=_place)
             names = [name for name in names if date != own or not name.startswith("publish")]
             found += [
                 {
@@ -74,20 +78,19 @@ class History:
                     "seq": seq,
                     "stage": name,
                     "is_part": ":" in name,
-                    **state["stages"][name],
-                    "started_at": dt.datetime.fromisoformat(state["stages"][name]["started_at"]),
+                    **stages[name],
+                    "started_at": dt.datetime.fromisoformat(stages[name]["started_at"]),
                 }
                 for seq, name in enumerate(names, start=1)
             ]
         return found
 
     def _night(self, date: dt.date, state: dict[str, Any], is_own: bool) -> dict[str, Any]:
-        stages, run, ready = state["stages"], state["run"], self.policy.scores_ready
+        stages, run, ready = _worked(state), state["run"], self.policy.scores_ready
         if is_own:
             stages = {name: stage for name, stage in stages.items() if not name.startswith("publish")}
-        started = min(dt.datetime.fromisoformat(stage["started_at"]) for stage in stages.values())
+        started = dt.datetime.fromisoformat(_begun_at(state))
         aware = started.replace(tzinfo=dt.UTC)
-        published = None if is_own else self._published.get(date)
         [scoring] = self._rows(state, "scoring") or [{}]
         judged = next((row for row in self._rows(state, "k_comparison") if row["is_verdict"]), {})
         cpu_s, peaks = self._spent(state, scoring)
@@ -99,7 +102,7 @@ class History:
             "is_replay": ready.is_replay(date, aware, self.contract),
             "started_at": started,
             "due_at": utc(ready.due(date, aware, self.contract)),
-            "published_at": published,
+            "published_at": self._published.get(date),
             "release_id": run.get("release_id") if is_own else run.get("published_id"),
             "wall_s": sum(stage["wall_s"] for name, stage in stages.items() if ":" not in name),
             "cpu_s": cpu_s,
@@ -114,7 +117,7 @@ class History:
         }
 
     def _spent(self, state: dict[str, Any], scoring: dict[str, Any]) -> tuple[float, list[float]]:
-        """CPU seconds of the workers, and their largest memories in MiB; what was reused cost nothing."""
+        """CPU seconds of the workers, and their largest memories in MiB; what another cycle made cost nothing."""
         cpu_s, peaks = 0.0, []
         trained = self._find(state, "training_cost")
         if trained is not None and trained.rows and _is_done(state, "train"):
@@ -136,8 +139,18 @@ class History:
         return [] if found is None else found.table().to_pylist()
 
 
+def _worked(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Stage -> its last record that did the work; where this cycle never did (another had made it), the last one."""
+    return state["stages"] | state.get("made", {})
+
+
+def _begun_at(state: dict[str, Any]) -> str:
+    """When the cycle's first run began; of cycles from before that was remembered, the earliest stage known."""
+    return state.get("begun_at") or min(stage["started_at"] for stage in state["stages"].values())
+
+
 def _is_done(state: dict[str, Any], stage: str) -> bool:
-    return state["stages"].get(stage, {}).get("status") == "done"
+    return _worked(state).get(stage, {}).get("status") == "done"
 
 
 def _place(stage: str) -> tuple[int, str]:

@@ -2,9 +2,9 @@
 
 A release never changes, and this does not change it: what is built must say the same (`content_sha256`, and the bytes
 of every mart exported as Parquet), or nothing is touched. Only damaged files are replaced, each in one rename, so a
-reader sees a damaged file or a whole one and never none. The bytes of mart.duckdb are not the same twice: its hash in
-the manifest becomes that of the new file, and the manifest says when and from which it was rebuilt. It is replaced
-last; killed before, the file counts as damaged and the next rebuild does it again.
+reader sees a damaged file or a whole one and never none. The bytes of mart.duckdb and of dbt's page are not the same
+twice: their hashes in the manifest become those of the new files, and the manifest says when and which were rebuilt. It
+is replaced last; killed before, the files count as damaged and the next rebuild does them again.
 """
 
 from __future__ import annotations
@@ -147,9 +147,10 @@ def replace(release: Release, folder: Path, wanted: list[str]) -> None:
         os.replace(new, path)
         durable.sync(path.parent)
         manifest["files"] = manifest["files"] | {name: {"bytes": size, "sha256": sha256}}
-    if MART in wanted:
+    if manifest["files"] != release.manifest["files"]:  # mart.duckdb and dbt's page have other bytes each time
         now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-        manifest["rebuilt"] = [*manifest.get("rebuilt", []), {"at": now, "mart_sha256_before": was}]
+        event = {"at": now, "files": sorted(wanted), "mart_sha256_before": was}
+        manifest["rebuilt"] = [*manifest.get("rebuilt", []), event]
         write_json(release.folder / "manifest.json", manifest)
         (release.folder / "manifest.json").chmod(0o444)
         durable.sync(release.folder)

@@ -32,12 +32,16 @@ def backup_command(
         LakePart,
         typer.Option(help="Of the lake: all that is named, what marts are built from, or the manifests only."),
     ] = LakePart.full,
-    keep: Annotated[int | None, typer.Option(min=1, help="Remove all but the last so many backups.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Remove all but the last so many whole backups.")] = None,
     conf: Annotated[Path, typer.Option(help="Folder of contracts and policies to take along.")] = options.CONF,
     airflow_db: Annotated[
         Path | None, typer.Option(envvar="FIELDMART_AIRFLOW_DB", help="Airflow's database, if it is an SQLite file.")
     ] = None,
     also: Annotated[list[Path] | None, typer.Option(help="Another file to take along; may be repeated.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read what is there already, send again what is damaged there.")
+    ] = False,
+    insist: Annotated[bool, typer.Option("--insist", help="Also if the decision log has lost entries.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Back up log, pointer, cycles, releases, models, registry and data sets as one set; a night may run meanwhile."""
@@ -52,6 +56,8 @@ def backup_command(
             conf=conf,
             airflow_db=airflow_db,
             also=tuple(also or ()),
+            check=check,
+            insist=insist,
             say=_quiet if as_json else progress.note,
         )
 
@@ -65,7 +71,7 @@ def backup_command(
         )
         if made.freed_bytes:
             typer.echo(f"earlier backups removed: {_mib(made.freed_bytes)} freed")
-    _fail(f"left out: {fault}" for fault in made.faults)
+    _fail([*made.faults, *filter(None, [made.not_pruned])])
 
 
 def restore_command(
@@ -121,7 +127,10 @@ def verify_command(
 def drill_command(
     warehouse: options.Warehouse = options.ROOT,
     target: Annotated[
-        str | None, typer.Option(help="Where backups lie.  [default: a temporary folder beside the warehouse]")
+        str | None,
+        typer.Option(
+            envvar="FIELDMART_BACKUPS", help="Where backups lie.  [default: a temporary folder beside the warehouse]"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,11 +188,10 @@ def gc_command(
 
     def step() -> tuple[list[retention.Item], int]:
         policy = retention.load(rules)
+        releases.require_warehouse(warehouse)
         if dry_run:
             items = retention.plan(warehouse, policy)
             return items, sum(item.bytes for item in items)
-        if not warehouse.is_dir():
-            return [], 0
         with night_lock.alone(warehouse):
             items = retention.plan(warehouse, policy)
             return items, retention.remove(warehouse, items)

@@ -110,7 +110,9 @@ def sync(warehouse: Path, check: bool = False) -> Synced:
 def _wanted(warehouse: Path) -> Wanted:
     log = decision_log.entries(warehouse)
     cards = {
-        card["model_id"]: card for path in sorted((warehouse / "models").glob(f"*/{NAME}")) if (card := _read(path))
+        card["model_id"]: card
+        for path in sorted((warehouse / "models").glob(f"*/{NAME}"))
+        if (card := _read(path)) and {"model_id", "lineage", "task"} <= card.keys()
     }
     promoted: dict[str, list[tuple[str, Entry, Entry]]] = {}
     for decision in champions.decisions(log):
@@ -281,9 +283,10 @@ def _aliases(client: Any, contract: str, held: dict[str, str]) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 if __name__ == "__main__":

@@ -26,10 +26,15 @@ def releases_command(
     as_json: AsJson = False,
 ) -> None:
     """List the releases, oldest first; the current one is marked *, one that the guard left !."""
-    rows = options.guarded(
-        lambda: [_listed(warehouse, release, check) for release in releases.list_releases(warehouse)]
-    )
+
+    def listed() -> list[dict[str, Any]]:
+        releases.require_warehouse(warehouse)
+        return [_listed(warehouse, release, check) for release in releases.list_releases(warehouse)]
+
+    rows = options.guarded(listed)
     left = options.guarded(lambda: pointings.left(decision_log.entries(warehouse)))
+    for name in releases.unreadable(warehouse):
+        _warn(f"release {name}: manifest.json is missing or damaged: it does not count")
     for row in rows:
         row["left_by_guard"] = row["release_id"] in left
     if as_json:
@@ -80,6 +85,7 @@ def rollback_command(
     """Point readers back to an earlier release, its scores and its vectors; logged."""
 
     def step() -> None:
+        releases.require_warehouse(warehouse)
         release = releases.rollback(warehouse, to)
         typer.echo(f"current is {release.release_id}")
         for line in served_links.follow(warehouse, release):
@@ -99,6 +105,7 @@ def guard_command(
     """
 
     def step() -> guard.Outcome:
+        releases.require_warehouse(warehouse)
         found = guard.run(warehouse.resolve(), load(contract).name, options.policy(contract, "gate.yml"), _warn)
         registry.update(warehouse.resolve(), _warn)
         return found
@@ -130,7 +137,12 @@ def asof_command(
     as_json: AsJson = False,
 ) -> None:
     """Which release was live at a time, by which model, and who decided that; from the decision log alone."""
-    found = options.guarded(lambda: asof.live(decision_log.entries(warehouse), asof.moment(when), contract))
+
+    def step() -> list[asof.Live]:
+        releases.require_warehouse(warehouse)
+        return asof.live(decision_log.entries(warehouse), asof.moment(when), contract)
+
+    found = options.guarded(step)
     if as_json:
         typer.echo(json.dumps([one.record() for one in found], indent=2))
         return
@@ -151,7 +163,12 @@ def lineage_command(
     as_json: AsJson = False,
 ) -> None:
     """Trace a model to code, lock, environment, data, contract, gate, decision, approver and releases."""
-    links = options.guarded(lambda: model_lineage.trace(warehouse.resolve(), model_id, verify))
+
+    def step() -> list[model_lineage.Link]:
+        releases.require_warehouse(warehouse)
+        return model_lineage.trace(warehouse.resolve(), model_id, verify)
+
+    links = options.guarded(step)
     if as_json:
         typer.echo(json.dumps([asdict(link) for link in links], indent=2))
     else:
@@ -165,13 +182,23 @@ def lineage_command(
 
 def heal_command(warehouse: options.Warehouse = options.ROOT) -> None:
     """Rebuild aliases, pointer, links and registry from the decision log; says what it changed."""
-    for line in options.guarded(lambda: heal.run(warehouse.resolve())):
+
+    def step() -> list[str]:
+        releases.require_warehouse(warehouse)
+        return heal.run(warehouse.resolve())
+
+    for line in options.guarded(step):
         typer.echo(line)
 
 
 def registry_command(warehouse: options.Warehouse = options.ROOT) -> None:
     """Bring the MLflow registry in <warehouse>/registry up to date with the decision log and the model cards."""
-    typer.echo(options.guarded(lambda: registry.sync(warehouse.resolve())).line)
+
+    def step() -> registry.Synced:
+        releases.require_warehouse(warehouse)
+        return registry.sync(warehouse.resolve())
+
+    typer.echo(options.guarded(step).line)
 
 
 def _warn(line: str) -> None:

@@ -64,6 +64,12 @@ class Release:
     is_current: bool
 
 
+def require_warehouse(warehouse: Path) -> None:
+    """ReleaseError if there is no warehouse at all; for commands that only make sense on one."""
+    if not any((warehouse / name).is_dir() for name in ("log", "releases", "cycles", "lake", "models")):
+        raise ReleaseError(f"no warehouse at {warehouse}: --warehouse must name one, or run the nightly first")
+
+
 def open_building(warehouse: Path, release_id: str) -> Building:
     """An empty folder to build in, under `release_id` or, if that was taken before, `release_id`-2, -3, …
 
@@ -94,7 +100,7 @@ def publish(
 
     `manifest` says at least contract, content_sha256, decision_id and data_through. If a release of the same contract
     says the same by the same decision already, the pointer goes there and the build is dropped; the pointer stays if
-    the guard left that release. Afterwards the contract's last `keep` releases remain. Raises AuditError if an audit
+    the guard left that release. Afterwards `retained` of the contract's releases remain. Raises AuditError if an audit
     failed: the build becomes .failed-<id>, the pointer stays.
     """
     for name in (*SAME, "data_through"):
@@ -248,16 +254,29 @@ def _get(warehouse: Path, release_id: str) -> Release:
     folder = _root(warehouse) / release_id
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        raise ReleaseError(f"release {release_id} has no readable manifest in {folder}: roll back to another") from None
+        is_whole = _is_manifest(manifest)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise ReleaseError(f"release {release_id} has no readable manifest in {folder}: roll back to another")
     return Release(release_id, folder, manifest, release_id == _pointed(warehouse))
+
+
+def _is_manifest(manifest: Any) -> bool:
+    """Whether all is there that readers of a manifest rely on; what is of another shape altogether raises."""
+    texts = [manifest[name] for name in (*SAME, "published_at")]
+    files = [(about["sha256"], about["bytes"]) for about in manifest["files"].values()]
+    named = json.loads(manifest.get("datasets", "{}"))
+    is_dated = "cycle_date" not in manifest or bool(dt.date.fromisoformat(manifest["cycle_date"]))
+    return is_dated and isinstance(named, dict) and all(isinstance(text, str) for text in [*texts, *dict(files)])
 
 
 def _pointed(warehouse: Path) -> str | None:
     try:
-        return json.loads((warehouse / "current.json").read_text())["release_id"]
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        found = json.loads((warehouse / "current.json").read_text())["release_id"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    return found if isinstance(found, str) else None
 
 
 def _refuse_failed(warehouse: Path, folder: Path, release_id: str, audits: Sequence[Audit]) -> None:
@@ -335,13 +354,38 @@ def _write_pointer(warehouse: Path, release_id: str) -> None:
     point(warehouse / "current", warehouse / path)
 
 
+def unreadable(warehouse: Path) -> list[str]:
+    """Published folders whose manifest is missing or cannot be read: they do not count as releases."""
+    known = {release.release_id for release in list_releases(warehouse)}
+    return sorted(path.name for path in _root(warehouse).glob("[!.]*") if path.name not in known)
+
+
+def retained(found: Sequence[Release], log: Sequence[decision_log.Entry], contract: str, keep: int) -> set[str]:
+    """Ids of the contract's releases among `found` that stay: the last `keep` of those that stand, and of those that
+    the guard left or somebody took back the last `keep`.
+
+    However small `keep`, what there is to go back to stays: the current one, the last that stands beside it, and the
+    last that another model served.
+    """
+    own = {release.release_id: release for release in found if release.manifest["contract"] == contract}
+    stands = [name for name in pointings.standing(log, contract) if name in own]
+    others = [name for name in own if name not in stands]
+    stays = {*stands[-keep:], *others[-keep:], *(name for name, release in own.items() if release.is_current)}
+    here = pointings.last_of(log, contract)
+    served = own[here].manifest.get("serving_model_id") if here in own else None
+    back = [name for name in stands if name != here]
+    other = [name for name in back if own[name].manifest.get("serving_model_id") != served]
+    return stays | {*back[-1:], *other[-1:]}
+
+
 def _prune(warehouse: Path, contract: str, keep: int) -> None:
-    """Remove all but the last `keep` releases of `contract`, never the current one; each vanishes in one rename."""
+    """Remove what is not `retained` of `contract`; each vanishes in one rename."""
     for leftover in _root(warehouse).glob(".pruned-*"):
         shutil.rmtree(leftover)
-    old = [release for release in list_releases(warehouse) if release.manifest["contract"] == contract]
-    for release in old[: max(len(old) - keep, 0)]:
-        if not release.is_current:
+    known = list_releases(warehouse)
+    stays = retained(known, decision_log.entries(warehouse), contract, keep)
+    for release in known:
+        if release.manifest["contract"] == contract and release.release_id not in stays:
             gone = _root(warehouse) / f".pruned-{release.release_id}"
             os.rename(release.folder, gone)
             shutil.rmtree(gone)

@@ -9,23 +9,26 @@ rename, or, if there is one already and it may go, in two.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jobs import champions, decision_log, durable, operations_log, releases, served_links
+from jobs import champions, decision_log, durable, night_lock, operations_log, releases, served_links
 from jobs.backup_store import Store
 from jobs.lake import sha256_file
 
 RECEIVERS = 8
+# What becomes of the part of the lake that a backup did not take.
+_REST = {"facts": "nights make the rest again", "manifests": "not all of it can be made again"}
 
 Say = Callable[[str], None]
 
@@ -62,7 +65,8 @@ def restore(
     """Bring back `backup_id` (the last one) of `source` as `warehouse`; the event is written to its operations log.
 
     lost_at: the moment of the loss, by default now. With `force` a warehouse that is there is put aside as
-    <name>.before-<backup>; without, RestoreError. Nothing is visible before every hash was checked.
+    <name>.before-<backup>, NightError if anybody works on it; without, RestoreError. Nothing is visible before every
+    hash was checked.
     """
     started, begun = time.perf_counter(), dt.datetime.now(dt.UTC)
     warehouse = warehouse.absolute()
@@ -73,6 +77,8 @@ def restore(
         raise RestoreError(
             f"{warehouse} is not empty: restore into another folder (--warehouse), or put this one aside (--force)"
         )
+    with _alone(warehouse):  # tell it now; what counts is when it is put aside
+        pass
     staging = warehouse.with_name(f".{warehouse.name}.restoring-{chosen}")
     try:
         with durable.held(warehouse.with_name(f".{warehouse.name}.restore.lock"), note=f"process {os.getpid()}"):
@@ -82,7 +88,8 @@ def restore(
             reused = _fill(store, manifest, staging, say)
             notes = _settle(staging, manifest)
             rpo_s = max(((lost_at or begun) - dt.datetime.fromisoformat(manifest["taken_at"])).total_seconds(), 0.0)
-            replaced = _put_in_place(staging, warehouse, chosen)
+            with _alone(warehouse):
+                replaced = _put_in_place(staging, warehouse, chosen)
     except durable.BusyError as error:
         raise RestoreError(f"{warehouse} is being restored already ({error}): wait for it") from None
     except OSError as error:
@@ -97,6 +104,16 @@ def restore(
 
 def _holds_something(warehouse: Path) -> bool:
     return os.path.lexists(warehouse) and not (warehouse.is_dir() and not any(warehouse.iterdir()))
+
+
+@contextlib.contextmanager
+def _alone(warehouse: Path) -> Generator[None]:
+    """Nobody else works on the warehouse that is to be put aside, if there is one."""
+    if not (warehouse.is_dir() and _holds_something(warehouse)):
+        yield
+        return
+    with night_lock.alone(warehouse):
+        yield
 
 
 def _fill(store: Store, manifest: dict[str, Any], staging: Path, say: Say) -> int:
@@ -141,7 +158,9 @@ def _is_there(path: Path, entry: dict[str, Any]) -> bool:
 
 def _settle(staging: Path, manifest: dict[str, Any]) -> list[str]:
     """Links, and what follows from the log: aliases, pointer, links of the current release. Then all to the disk."""
-    notes = [f"left out of the backup: {fault}" for fault in manifest["faults"]]
+    notes = [f"when it was backed up: {fault}" for fault in manifest["faults"]]
+    if manifest["lake"] != "full":
+        notes.append(f"of the lake the backup holds only its {manifest['lake']}: {_REST[manifest['lake']]}")
     for name, target in manifest["links"].items():
         link = staging / name
         _refuse_outside(os.path.normpath(PurePosixPath(name).parent / target))

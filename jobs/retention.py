@@ -21,7 +21,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from jobs import durable, facts, operations_log, reachable, releases
+from jobs import decision_log, durable, facts, operations_log, pointings, reachable, releases, verification
+from jobs.lake import LakeError
 from jobs.policies import Policy, read_policy
 from jobs.reachable import Key, Night
 from jobs.releases import Release
@@ -66,15 +67,21 @@ def load(path: Path) -> Retention:
 
 
 def plan(warehouse: Path, rules: Retention, now: dt.datetime | None = None) -> list[Item]:
-    """What goes, the largest first; reads only."""
+    """What goes, the largest first; reads only.
+
+    Raises LogError if entries of the log were lost, LakeError if something that names others cannot be read: what it
+    names would go.
+    """
+    verification.refuse_lost_log(warehouse)
     warehouse, now = warehouse.resolve(), now or dt.datetime.now(dt.UTC)
     nights, known = reachable.nights(warehouse), releases.list_releases(warehouse)
-    kept_releases = _newest_releases(known, rules.releases)
+    kept_releases = _newest_releases(warehouse, known, rules.releases)
     links = list(reachable.links(warehouse))
     old_links = [link for link in links if _is_old(link[0], rules.scores_days, links, now)]
     whole = _newest(nights, rules.cycles)
     pointed = [key for link, key in links if (link, key) not in old_links]
     named = reachable.named(warehouse, whole, kept_releases, pointed, ())
+    _refuse_unreadable(warehouse, named)
     named.datasets |= _partly(nights, rules, now)
     expired = [release for release in known if release not in kept_releases]
     items = [
@@ -89,19 +96,31 @@ def plan(warehouse: Path, rules: Retention, now: dt.datetime | None = None) -> l
 
 
 def remove(warehouse: Path, items: list[Item], say: Say = lambda _: None) -> int:
-    """Remove exactly `items`; returns the bytes freed. The caller holds the warehouse alone (jobs/night_lock.py)."""
+    """Remove `items`; returns the bytes freed. The caller holds the warehouse alone (jobs/night_lock.py).
+
+    A rollback or the guard does not wait for that: if readers were pointed at one of the releases since it was planned,
+    it stays, and all that it needs.
+    """
     started, warehouse = time.perf_counter(), warehouse.resolve()
     gone = warehouse / GONE
     gone.mkdir(exist_ok=True)
     freed = 0
+
+    def take(chosen: list[Item]) -> None:
+        nonlocal freed
+        for item in chosen:
+            target = gone / uuid.uuid4().hex
+            os.rename(item.path, target)
+            durable.sync(item.path.parent)
+            _delete(target)
+            freed += item.bytes
+            say(f"{item.kind} {item.name}")
+
     # Links and releases first: what they name is still there while they are.
-    for item in sorted(items, key=lambda item: item.kind not in ("link", "release")):
-        target = gone / uuid.uuid4().hex
-        os.rename(item.path, target)
-        durable.sync(item.path.parent)
-        _delete(target)
-        freed += item.bytes
-        say(f"{item.kind} {item.name}")
+    with durable.locked(warehouse / "releases" / ".lock"):
+        items = _not_shown(warehouse, items)
+        take([item for item in items if item.kind in ("link", "release")])
+    take([item for item in items if item.kind not in ("link", "release")])
     for left in gone.iterdir():  # of a run that was killed
         _delete(left)
     gone.rmdir()
@@ -118,12 +137,35 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def _newest_releases(known: list[Release], keep: int) -> list[Release]:
-    by_contract: dict[str, list[Release]] = defaultdict(list)
-    for release in known:
-        by_contract[release.manifest["contract"]].append(release)
-    newest = {release.release_id for found in by_contract.values() for release in found[-keep:]}
-    return [release for release in known if release.is_current or release.release_id in newest]
+def _refuse_unreadable(warehouse: Path, named: reachable.Named) -> None:
+    damaged = [f"{path}: is no cycle that can be read" for path in reachable.unreadable_cycles(warehouse)]
+    damaged += [f"release {name}: manifest.json is missing or damaged" for name in releases.unreadable(warehouse)]
+    damaged += named.unreadable
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise LakeError(f"{damaged[0]}{more}: nothing is removed, for what it names is not known; bring it back first")
+
+
+def _not_shown(warehouse: Path, items: list[Item]) -> list[Item]:
+    """`items` without the releases among them that readers were pointed at meanwhile, and without what these need."""
+    log, planned = decision_log.entries(warehouse), {item.name for item in items if item.kind == "release"}
+    known = releases.list_releases(warehouse)
+    last = {pointings.last_of(log, contract) for contract in {release.manifest["contract"] for release in known}}
+    shown = [r for r in known if r.release_id in planned and (r.is_current or r.release_id in last)]
+    if not shown:
+        return items
+    needs = reachable.named(warehouse, (), shown, (), ())
+    stays = {("data set", f"{name} {key}") for name, key in needs.datasets} | {("model", name) for name in needs.models}
+    stays |= {("release", release.release_id) for release in shown}
+    stays |= {("link", item.name) for item in items if item.kind == "link"}  # they lead to its scores now
+    return [item for item in items if (item.kind, item.name) not in stays]
+
+
+def _newest_releases(warehouse: Path, known: list[Release], keep: int) -> list[Release]:
+    log, stays = decision_log.entries(warehouse), set()
+    for contract in {release.manifest["contract"] for release in known}:
+        stays |= releases.retained(known, log, contract, keep)
+    return [release for release in known if release.release_id in stays]
 
 
 def _newest(nights: list[Night], keep: int) -> list[Night]:

@@ -6,7 +6,7 @@ import datetime as dt
 
 from jobs import decision_log, log_facts
 from jobs.cycle import Cycle
-from jobs.decide import utc
+from jobs.facts import utc
 from jobs.lake import sha256_json
 from jobs.lineage import lineage
 

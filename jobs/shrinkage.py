@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ffm_udf.predictions import opened
+from ffm_udf.slice_sums import distinct
 from jobs import intervals
 from jobs.judged import Judged
 
@@ -82,9 +83,14 @@ def shrinkage_facts(judged: Judged, model_id: str) -> dict[str, list[dict[str, A
     unseen = {row["field"]: row["feature_id"] for row in vocabulary if row["field"] in levels and row["value"] is None}
     task = judged.task(place=judged.place_of(model_id), levels=[(name, unseen[name]) for name in levels])
     [found] = judged.run(of_model, [task])
+
+    def name(feature: int | None, depth: int) -> str | None:
+        return None if feature is None else named[feature] if depth > 0 else WHOLE
+
     return {
         "slice_shrinkage": [
-            {"model_id": model_id, **row, "value": WHOLE if row["depth"] == 0 else named[feature]}
+            {"model_id": model_id, **row}
+            | {"value": name(feature, row["depth"]), "parent": name(row["parent"], row["depth"] - 1)}
             for feature, row in found["slices"]
         ],
         "shrinkage_gain": [{"model_id": model_id, **row} for row in found["gain"]],
@@ -103,7 +109,8 @@ def of_model(task: dict[str, Any]) -> dict[str, Any]:
     levels += [Level(name, np.asarray(X[:, rows.fields.index(name)]), unseen) for name, unseen in task["levels"]]
     spans = [rows.periods[number] for number in rows.periods_of("test")]
     periods = [slice(span.start - test.start, span.stop - test.start) for span in spans]
-    return {"slices": slices(p, y, levels, periods), "gain": gain(p, y, levels, periods)}
+    _, entity = np.unique(rows.entity[test], return_inverse=True)
+    return {"slices": slices(p, y, levels, periods, entity), "gain": gain(p, y, levels, periods)}
 
 
 def strengths(p: np.ndarray, y: np.ndarray, levels: Sequence[Level], periods: Sequence[slice]) -> list[float]:
@@ -168,10 +175,10 @@ def error(p: np.ndarray, y: np.ndarray, theta: np.ndarray, ids: np.ndarray) -> f
 
 
 def slices(
-    p: np.ndarray, y: np.ndarray, levels: Sequence[Level], periods: Sequence[slice]
+    p: np.ndarray, y: np.ndarray, levels: Sequence[Level], periods: Sequence[slice], entity: np.ndarray
 ) -> list[tuple[int, dict[str, Any]]]:
     """Feature id and the row of fact `slice_shrinkage`, but for model and value, of every value with rows; of a level
-    with more than SHOWN the largest."""
+    with more than SHOWN the largest. `parent` is a feature id as well; `entity` int [rows]: numbers from 0."""
     rows = []
     known = fitted(p, y, levels, strengths(p, y, levels, periods))
     for depth, (level, ratios) in enumerate(zip(levels, known, strict=True)):
@@ -180,8 +187,21 @@ def slices(
         # Nothing of it was learned, so it is shown whatever its size; without rows there is nothing to show.
         if 0 <= level.unseen < len(ratios.n) and ratios.n[level.unseen] > 0:
             shown.append(level.unseen)
-        rows += [(at, _row(level, depth, ratios, at)) for at in shown]
+        entities = distinct(level.ids, entity, level.size)
+        parents = only_parents(level, levels[depth - 1]) if depth else {}
+        rows += [
+            (at, _row(level, depth, ratios, at) | {"entities": int(entities[at]), "parent": parents.get(at)})
+            for at in shown
+        ]
     return rows
+
+
+def only_parents(level: Level, above: Level) -> dict[int, int]:
+    """Value id -> id of the value of the level above that all its rows have, of values of which there is one."""
+    values, parents = np.divmod(np.unique(level.ids.astype(np.int64) * above.size + above.ids), above.size)
+    found, first, times = np.unique(values, return_index=True, return_counts=True)
+    only = times == 1
+    return dict(zip(found[only].tolist(), parents[first[only]].tolist(), strict=True))
 
 
 def _row(level: Level, depth: int, ratios: Ratios, at: int) -> dict[str, Any]:

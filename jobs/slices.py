@@ -83,10 +83,11 @@ def slice_rows(model_id: str, sums: list[dict[str, Any]], min_n: int) -> Rows:
     """Rows of fact `slice_metrics` of one model: its slices with at least `min_n` rows are one family of tests."""
     found = []
     for item in sums:
-        for value, by_period in zip(item["values"], item["sums"], strict=True):
+        for value, entities, by_period in zip(item["values"], item["entities"], item["sums"], strict=True):
             members = by_period[by_period[:, 0] > 0]
             if len(members):
-                found.append(_slice_row(model_id, item["name"], value, members, min_n))
+                row = _slice_row(model_id, item["name"], value, members, min_n)
+                found.append(row | {"entities": int(entities)})
     family = [row for row in found if row["n"] >= min_n and row["p_value"] is not None]
     if family:
         adjusted = stats.false_discovery_control([row["p_value"] for row in family])

@@ -35,4 +35,4 @@ class Parts:
 
     def remember(self) -> None:
         """Let the cycle know them."""
-        self._cycle.remember({}, stages=self._records)
+        self._cycle.remember({}, stages=self._records, made=self._records)

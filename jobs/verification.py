@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ffm_udf import card as cards
 from jobs import champions, decision_log, pointings, reachable, releases
@@ -65,6 +66,7 @@ def verify_backups(store: Store, backup_id: str | None = None) -> Verified:
 def verify_warehouse(warehouse: Path) -> Verified:
     """Check log, pointer, aliases, links, releases, models and all data sets of the lake."""
     faults = [*_of_log(warehouse), *_of_pointer(warehouse), *_of_cycles(warehouse), *_of_links(warehouse)]
+    faults += gone(warehouse)
     checks: list[Callable[[], str | None]] = []
     for path in sorted((warehouse / "releases").glob("[!.]*")):
         checks.append(lambda path=path: _of_release(warehouse, path.name))
@@ -74,23 +76,71 @@ def verify_warehouse(warehouse: Path) -> Verified:
         checks.append(lambda path=path: _of_dataset(path))
     with ThreadPoolExecutor(READERS) as pool:
         faults += [fault for fault in pool.map(lambda check: check(), checks) if fault]
-    return Verified(f"warehouse {warehouse}", len(checks) + 4, faults)
+    return Verified(f"warehouse {warehouse}", len(checks) + 5, list(dict.fromkeys(faults)))
+
+
+def log_faults(warehouse: Path) -> list[str]:
+    """What stands in the warehouse although the decision log does not know it, a line each: entries were lost, the
+    whole file perhaps. A log that does not hold is its own one fault.
+
+    A publication that died before its entry is none: the newest release of a contract, made by a decision of the log.
+    """
+    aliases, seen = _json(champions.aliases_path(warehouse)), releases.list_releases(warehouse)
+    nights = reachable.nights(warehouse)
+    try:
+        log = decision_log.entries(warehouse)  # last: whatever stood before it was logged before
+    except decision_log.LogError as error:
+        return [str(error)]
+    path = decision_log.path_of(warehouse)
+    decided = {entry.decision_id for entry in log if entry.kind == "decision"}
+    shown = {pointings.target(entry) for entry in log}
+    newest = {release.manifest["contract"]: release.release_id for release in seen}
+    found = []
+    for release in seen:
+        said = release.manifest
+        may_have_died = newest[said["contract"]] == release.release_id and said["decision_id"] in decided
+        if release.release_id not in shown and not may_have_died:
+            found.append(f"{path}: has no publication of release {release.release_id}")
+    for alias, held in aliases.items():
+        for contract, about in held.items() if isinstance(held, dict) else ():
+            if isinstance(about, dict) and about.get("decision_id") not in decided:
+                found.append(f"{path}: has no decision {about.get('decision_id')}, {alias} of {contract}")
+    for night in nights:
+        run = night.state.get("run", {})
+        if run.get("decision_id") and run["decision_id"] not in decided:
+            found.append(f"{path}: has no decision {run['decision_id']} of the cycle {night.contract} {night.date}")
+        if run.get("published_id") and run["published_id"] not in shown:
+            found.append(f"{path}: has no publication {run['published_id']} of the cycle {night.contract} {night.date}")
+    return found
+
+
+def refuse_lost_log(warehouse: Path) -> None:
+    """LogError if entries of the decision log were lost: what follows from it must not be written or removed then."""
+    found = log_faults(warehouse)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise decision_log.LogError(f"{found[0]}{more}: entries were lost, bring the log back from a backup")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file that is missing or cannot be read says nothing."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _of_log(warehouse: Path) -> Iterator[str]:
+    yield from log_faults(warehouse)
     try:
         report = decision_log.verify(warehouse)
-    except decision_log.LogError as error:
-        yield str(error)
+    except decision_log.LogError:
         return
     if report.torn_bytes:
         yield f"{decision_log.path_of(warehouse)}: {report.torn_bytes} bytes of an unfinished entry (they do not count)"
     path = champions.aliases_path(warehouse)
-    if (
-        report.entries
-        and path.exists()
-        and json.loads(path.read_text()) != champions.aliases(decision_log.entries(warehouse))
-    ):
+    if report.entries and path.exists() and _json(path) != champions.aliases(decision_log.entries(warehouse)):
         yield f"{path}: is not what the decision log says: `fieldmart heal` writes it anew"
 
 
@@ -112,10 +162,28 @@ def _of_pointer(warehouse: Path) -> Iterator[str]:
 
 
 def _of_cycles(warehouse: Path) -> Iterator[str]:
-    known = {(night.contract, str(night.date)) for night in reachable.nights(warehouse)}
-    for path in sorted((warehouse / "cycles").glob("*/[!.]*.json")):
-        if (path.parent.name, path.stem) not in known:
-            yield f"{path}: is not JSON, or not named after a date"
+    for path in reachable.unreadable_cycles(warehouse):
+        yield f"{path}: is damaged, or not named after a date"
+
+
+def gone(warehouse: Path) -> Iterator[str]:
+    """What the current release, the last cycle of each contract and the champions need, and is wholly gone.
+
+    Older cycles and releases are no promise: the clean-up takes what only they name.
+    """
+    try:
+        here = releases.current(warehouse)
+        newest = {night.contract: night for night in reachable.nights(warehouse)}
+        named = reachable.named(warehouse, newest.values(), [here] if here else [], (), (), fallback=False)
+    except (decision_log.LogError, releases.ReleaseError):
+        return  # told already
+    yield from named.unreadable
+    for name, key in sorted(named.datasets):
+        if not (warehouse / "lake" / name / key / "manifest.json").is_file():
+            yield f"{name} {key}: is gone, the current release, the last cycle or a champion needs it"
+    for model_id in sorted(named.models):
+        if not (warehouse / "models" / model_id / cards.NAME).is_file():
+            yield f"model {model_id}: is gone, the current release, the last cycle or a champion needs it"
 
 
 def _of_links(warehouse: Path) -> Iterator[str]:
@@ -148,6 +216,6 @@ def _of_dataset(path: Path) -> str | None:
         Dataset(name, key, path.parent, json.loads(path.read_text())).verify()
     except LakeError as error:
         return str(error)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{name} {key}: manifest.json cannot be read ({error})"
     return None

@@ -13,7 +13,7 @@ from fake_training import SWEEP
 from rich.console import Console
 from small_world import write_contract, write_tables
 
-from jobs import cli, nightly
+from jobs import cli, nightly, releases
 from jobs.cycle import Cycle
 from jobs.progress import Progress
 from jobs.releases import Release
@@ -69,7 +69,7 @@ def own_night(night, tmp_path):
     shutil.copytree(night.cycle.warehouse, warehouse, symlinks=True)
     cycle = cli.cycle_of(night.contract, None, warehouse)
     cycle.progress = Progress(Console(quiet=True))
-    return Night(cycle, night.release, night.contract)
+    return Night(cycle, releases.named(warehouse, night.release.release_id), night.contract)
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,8 @@ def shrunk(model_id: str, y: np.ndarray, p: np.ndarray) -> Rows:
                 "depth": depth,
                 "value": value,
                 "is_unseen": value.startswith("never"),
+                "parent": "all" if depth else None,
+                "entities": len(y[rows]) // 3,
             }
             | {"n": len(y[rows]), "conversions": conversions, "sum_p": expected, "raw_ratio": conversions / expected}
             | {"shrunk_ratio": ratio, "weight": weight, "parent_ratio": parent, "strength": strength}

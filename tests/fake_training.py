@@ -190,6 +190,7 @@ def _slices(model: Model, rows: dict[str, np.ndarray]) -> Rows:
             half = 2 * ratio / math.sqrt(sums["conversions"])
             found.append(
                 {"model_id": model.id, "slice_type": slice_type, "slice_value": value, **sums, "min_n": MIN_N}
+                | {"entities": sums["n"] // 3}
                 | {"calibration_ratio_lo": ratio - half, "calibration_ratio_hi": ratio + half}
                 | {"n_periods": SPLITS["test"], "p_value": math.erfc(abs(ratio - 1) / (half / 2) / math.sqrt(2))}
                 | {"p_adjusted": None}

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import tiny_warehouse as tiny
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
-from jobs import champions, decision_log, operations_log, releases
+from jobs import backup as backups
+from jobs import backup_contents, champions, decision_log, night_lock, operations_log, releases, retention
 from jobs.backup import backup
+from jobs.backup_checks import identity
 from jobs.backup_contents import LakePart
 from jobs.backup_store import BackupError, Store
 from jobs.cli import app
@@ -33,13 +36,15 @@ def warehouse(tmp_path: Path) -> Path:
 
 
 def content(warehouse: Path) -> dict[str, tuple[str, int]]:
-    """Path -> (hash, mode) or (target of the link, 0) of all but locks and the log of operations, which goes on."""
+    """Path -> (hash, mode) or (target of the link, 0) of all but locks, the log of operations, which goes on, and the
+    warehouse's id, which the first backup gives it."""
+    mine = ("operations", "outside", "warehouse_id")
     found = {}
     for path in sorted(warehouse.rglob("*")):
         name = path.relative_to(warehouse).as_posix()
         if path.is_symlink():
             found[name] = (os.readlink(path), 0)
-        elif path.is_file() and not path.name.endswith(".lock") and "operations" not in name and "outside" not in name:
+        elif path.is_file() and not path.name.endswith(".lock") and not any(part in name for part in mine):
             found[name] = (sha256_file(path), path.stat().st_mode & 0o777)
     return found
 
@@ -60,6 +65,7 @@ def test_what_is_restored_is_what_was_backed_up_with_modes_and_links(warehouse: 
     assert (done.backup_id, done.release_id) == (made.backup_id, "tiny-2026-01-02")
     assert tiny.read(tmp_path / "again" / "wh") == ("tiny-2026-01-02", 1)
     assert verify(tmp_path / "again" / "wh").faults == []
+    assert identity(tmp_path / "again" / "wh") == identity(warehouse)
     modes = {name: mode for name, (_, mode) in before.items() if name.endswith((".duckdb", ".parquet"))}
     assert set(modes.values()) == {0o444}  # and so they are after the restore, since the contents are equal
 
@@ -279,3 +285,166 @@ def test_commands_print_what_a_person_needs_and_json_for_machines(warehouse: Pat
     assert found.exit_code == 1
     said = "fieldmart: release tiny-2026-01-01: mart.duckdb was changed after publication"
     assert found.stderr.splitlines() == [f"{said} (`fieldmart rebuild tiny-2026-01-01`)"]
+
+
+def test_a_log_that_lost_entries_is_not_backed_up_over_good_backups(warehouse: Path, tmp_path: Path) -> None:
+    good = backup(warehouse, tmp_path / "bk").backup_id
+    log = decision_log.path_of(warehouse)
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:1]))
+    run, at = CliRunner().invoke, ["backup", str(tmp_path / "bk"), "--keep", "1", "--warehouse", str(warehouse)]
+    refused = run(app, at)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "has no publication of release" in refused.stderr
+    assert "nothing was backed up. Bring the log back from an earlier backup, or insist (--insist)" in refused.stderr
+    assert Store(tmp_path / "bk").ids() == [good]
+    assert (operations_log.entries(warehouse)[-1].kind, operations_log.entries(warehouse)[-1].ok) == ("backup", False)
+    insisted = run(app, [*at, "--insist"])
+    assert insisted.exit_code == 1
+    assert "no earlier backup was removed: this one has faults" in insisted.stderr
+    assert Store(tmp_path / "bk").ids()[0] == good
+    log.unlink()
+    assert run(app, at).exit_code == 1
+    assert len(Store(tmp_path / "bk").ids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("models/ffm-refit-0", "model ffm-refit-0: is gone"),
+        ("lake/exposures/exposures1", "exposures exposures1: is gone"),
+        ("releases/tiny-2026-01-01/manifest.json", "release tiny-2026-01-01: manifest.json is missing"),
+        ("releases/tiny-2026-01-02/manifest.json", "release tiny-2026-01-02: manifest.json is missing"),
+    ],
+)
+def test_what_is_wholly_gone_is_a_fault_and_no_earlier_backup_goes_for_it(
+    warehouse: Path, tmp_path: Path, what: str, said: str
+) -> None:
+    good = backup(warehouse, tmp_path / "bk").backup_id
+    gone = warehouse / what
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    shown = CliRunner().invoke(app, ["backup", str(tmp_path / "bk"), "--keep", "1", "--warehouse", str(warehouse)])
+    assert shown.exit_code == 1
+    assert said in shown.stderr
+    assert len(Store(tmp_path / "bk").ids()) == 2
+    assert restore(tmp_path / "bk", tmp_path / "w2", backup_id=good).notes == []
+    # The one with faults does not count: of the whole ones, the last is kept.
+    Store(tmp_path / "bk").prune(1)
+    assert good in Store(tmp_path / "bk").ids()
+
+
+def test_a_damaged_blob_is_sent_again_when_the_backup_checks(warehouse: Path, tmp_path: Path) -> None:
+    backup(warehouse, tmp_path / "bk")
+    mart = next(e for e in Store(tmp_path / "bk").manifest()["files"] if e["path"].endswith("02/mart.duckdb"))
+    damage(tmp_path / "bk" / "blobs" / mart["sha256"][:2] / mart["sha256"])
+    backup(warehouse, tmp_path / "bk")
+    assert len(verify(tmp_path / "bk").faults) == 1  # of the same name and size: it is not read, so not sent
+    shown = CliRunner().invoke(app, ["backup", str(tmp_path / "bk"), "--check", "--warehouse", str(warehouse)])
+    assert shown.exit_code == 0, shown.output
+    assert verify(tmp_path / "bk").faults == []
+    assert restore(tmp_path / "bk", tmp_path / "w2").release_id == "tiny-2026-01-02"
+
+
+def test_a_place_is_of_one_warehouse(warehouse: Path, tmp_path: Path) -> None:
+    made = backup(warehouse, tmp_path / "bk")
+    other = tiny.copy(tmp_path / "other" / "wh")
+    with pytest.raises(
+        BackupError, match=r"bk holds backups of another warehouse, wh \(\w{32}\): take a place of its own"
+    ):
+        backup(other, tmp_path / "bk", keep=1)
+    assert Store(tmp_path / "bk").ids() == [made.backup_id]
+    restore(tmp_path / "bk", tmp_path / "again")
+    backup(tmp_path / "again", tmp_path / "bk")  # what was restored goes on where the lost one was
+    assert len(Store(tmp_path / "bk").ids()) == 2
+
+
+def test_a_lesser_backup_never_takes_the_place_of_a_full_one(warehouse: Path, tmp_path: Path) -> None:
+    full = backup(warehouse, tmp_path / "bk").backup_id
+    lesser = [backup(warehouse, tmp_path / "bk", lake=LakePart.manifests, keep=1).backup_id for _ in range(3)]
+    assert Store(tmp_path / "bk").ids() == [full, lesser[-1]]
+    notes = restore(tmp_path / "bk", tmp_path / "w2").notes
+    assert "of the lake the backup holds only its manifests: not all of it can be made again" in notes
+    last = backup(warehouse, tmp_path / "bk", keep=1).backup_id
+    assert Store(tmp_path / "bk").ids() == [lesser[-1], last]
+
+
+def test_a_warehouse_that_is_worked_on_is_not_put_aside(warehouse: Path, tmp_path: Path) -> None:
+    backup(warehouse, tmp_path / "bk")
+    with (
+        night_lock.night(warehouse, tiny.CONTRACT),
+        pytest.raises(night_lock.NightError, match=r"the warehouse is in use \(.*\): wait for it, or end it"),
+    ):
+        restore(tmp_path / "bk", warehouse, force=True)
+    assert tiny.read(warehouse) == ("tiny-2026-01-02", 1)
+    assert list(tmp_path.glob("wh.before-*")) == []
+    assert restore(tmp_path / "bk", warehouse, force=True).replaced is not None
+
+
+def test_a_place_that_cannot_be_used_is_one_line(warehouse: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
+        shown = CliRunner().invoke(app, ["backup", str(target), "--warehouse", str(warehouse)])
+        assert (shown.exit_code, shown.stderr.count("\n")) == (1, 1)
+        assert f"{target} cannot be used for backups: " in " ".join(shown.stderr.split())
+    (tmp_path / "link").symlink_to(warehouse)
+    for target in (warehouse / "bk", tmp_path / "link" / "bk", warehouse):
+        with pytest.raises(BackupError, match="the place of backups must lie outside of the warehouse"):
+            backup(warehouse, target)
+    assert not (warehouse / "bk").exists()
+
+
+def test_what_is_replaced_while_it_is_copied_is_read_again(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the guard does with its folder: a hidden one is filled, the old one removed, the new one renamed."""
+    monkeypatch.setattr(backups, "PAUSE_S", 0)
+    folder = warehouse / "guard" / "tiny-2026-01-02"
+    for place in (folder, folder.with_name(".tiny-2026-01-02.1")):
+        place.mkdir(parents=True)
+        (place / "live_rules.parquet").write_text(place.name)
+    real, times = backup_contents._frozen, []
+
+    def vanishing(path: Path, copy: Path) -> Path:
+        if path.name == "live_rules.parquet" and len(times) < often:
+            times.append(path)
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path, copy)
+
+    monkeypatch.setattr(backup_contents, "_frozen", vanishing)
+    often = 2
+    assert backup(warehouse, tmp_path / "bk").faults == []
+    assert times == [folder / "live_rules.parquet"] * 2
+    names = {entry["path"] for entry in Store(tmp_path / "bk").manifest()["files"]}
+    assert {name for name in names if name.startswith("guard")} == {"guard/tiny-2026-01-02/live_rules.parquet"}
+    often = 100
+    with pytest.raises(BackupError, match=r"live_rules.parquet vanished while it was copied, 5 times: run the backup"):
+        backup(warehouse, tmp_path / "bk")
+
+
+def test_a_damaged_manifest_of_another_backup_keeps_them_all_and_the_new_one_counts(
+    warehouse: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "bk" / "backups" / f"{backup(warehouse, tmp_path / 'bk').backup_id}.json"
+    first.write_bytes(b"\xff\xfe" + first.read_bytes())
+    shown = CliRunner().invoke(app, ["backup", str(tmp_path / "bk"), "--keep", "1", "--warehouse", str(warehouse)])
+    assert shown.exit_code == 1
+    said = f"no earlier one was removed: backup {first.stem}: its manifest is not readable: remove {first} if nobody"
+    assert said in shown.stderr
+    assert len(Store(tmp_path / "bk").ids()) == 2
+    event = operations_log.entries(warehouse)[-1]
+    assert (event.kind, event.ok) == ("backup", True)
+    first.unlink()
+    assert CliRunner().invoke(app, ["verify", str(tmp_path / "bk")]).exit_code == 0
+
+
+def test_what_a_killed_backup_left_goes_with_the_clean_up(warehouse: Path, tmp_path: Path) -> None:
+    """Its scratch lies in the warehouse's work/, which no backup takes and `gc` removes."""
+    backup(warehouse, tmp_path / "bk")
+    left = warehouse / "work" / "backup-killed"
+    left.mkdir()
+    (left / "decisions.jsonl").write_text("x")
+    backup(warehouse, tmp_path / "bk")
+    assert [path.name for path in (warehouse / "work").iterdir()] == ["backup-killed"]
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=30)
+    rules = retention.load(Path("conf/retention.yml").resolve())
+    seen = [item.path for item in retention.plan(warehouse, rules, later) if item.kind == "work"]
+    assert left in seen

@@ -103,6 +103,15 @@ def test_a_data_set_whose_files_are_gone_counts_as_missing(cycle: Cycle) -> None
         cycle.dataset("examples")
 
 
+@pytest.mark.parametrize("text", ['{"datasets"', "[]", "{}"])
+def test_a_damaged_cycle_is_one_line(cycle: Cycle, text: str) -> None:
+    path = cycle.warehouse / "cycles" / "promo" / "2017-12-18.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(LakeError, match=r"2017-12-18\.json is damaged: bring it back from a backup"):
+        cycle.state()
+
+
 def test_remember_adds_and_keeps_what_was_there(cycle: Cycle) -> None:
     cycle.remember({"a": "1"}, run={"x": 1})
     cycle.remember({"b": "2"}, run={"y": 2}, stages={"s": {"rows": 3}})

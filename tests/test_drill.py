@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import fake_facts
@@ -14,7 +15,8 @@ import tiny_warehouse as tiny
 from typer.testing import CliRunner
 
 from jobs import backup as backups
-from jobs import decide, drill, operations_log, rebuild, releases, warehouse
+from jobs import decide, decision_log, drill, durable, operations_log, rebuild, releases, warehouse
+from jobs.backup_store import BackupError
 from jobs.cli import app, cycle_of
 from jobs.cycle import Cycle
 from jobs.lake import Lake, LakeError, sha256_file, write_json
@@ -35,7 +37,7 @@ def test_a_drill_compares_every_mart_and_is_logged(tmp_path: Path) -> None:
     assert (event.kind, event.ok) == ("drill", True)
     assert [event.kind for event in operations_log.entries(tmp_path / "wh")] == ["drill"]  # its own backup is gone
     assert f"rto_s={event.seconds:.3f} rpo_s={event.rpo_s:.3f}" in lines[-1]
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".drill")] == []
+    assert [path.name for path in tmp_path.iterdir() if ".drill" in path.name] == []
 
 
 def test_a_drill_names_what_did_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,8 +45,8 @@ def test_a_drill_names_what_did_not_come_back(tmp_path: Path, monkeypatch: pytes
     tiny.copy(tmp_path / "wh")
     real = drill.restore
 
-    def worse(source: Path, target: Path, **more: object) -> object:
-        done = real(source, target, **more)  # type: ignore[arg-type]
+    def worse(source: Path, target: Path, **more: Any) -> Any:
+        done = real(source, target, **more)
         mart = target / "releases" / "tiny-2026-01-02" / "mart.duckdb"
         mart.unlink()
         shutil.copy(target / "releases" / "tiny-2026-01-01" / "mart.duckdb", mart)
@@ -58,6 +60,39 @@ def test_a_drill_names_what_did_not_come_back(tmp_path: Path, monkeypatch: pytes
     assert "fieldmart: tiny-2026-01-02/fct_k differs" in told
     assert any("release tiny-2026-01-02: mart.duckdb was changed" in line for line in told)
     assert not operations_log.entries(tmp_path / "wh")[-1].ok
+
+
+@pytest.mark.parametrize("night", ["01", "02"])
+@pytest.mark.parametrize("how", ["cut", "other bytes"])
+def test_a_damaged_mart_is_a_fault_of_the_drill_and_logged(tmp_path: Path, night: str, how: str) -> None:
+    root = tiny.copy(tmp_path / "wh")
+    mart = root / "releases" / f"tiny-2026-01-{night}" / "mart.duckdb"
+    mart.chmod(0o644)
+    mart.write_bytes(b"x" * 4_000 if how == "other bytes" else mart.read_bytes()[:-4_000])
+    shown = CliRunner().invoke(app, ["drill", "--warehouse", str(root)])
+    assert (shown.exit_code, type(shown.exception)) == (1, SystemExit)
+    assert f"{mart} was changed after writing" in shown.stderr
+    if night == "02":
+        assert "fieldmart: the restored mart does not answer" in shown.stderr
+    event = operations_log.entries(root)[-1]
+    assert (event.kind, event.ok) == ("drill", False)
+
+
+def test_a_drill_that_cannot_be_held_is_logged_and_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    root = tiny.copy(tmp_path / "wh")
+    for name in (".wh.drill-killed", ".other.drill-running"):
+        (tmp_path / name / "restored").mkdir(parents=True)
+    decision_log.path_of(root).unlink()
+    with pytest.raises(BackupError, match="entries of the decision log were lost"):
+        drill.drill(root)
+    event = operations_log.entries(root)[-1]
+    assert (event.kind, event.ok) == ("drill", False)
+    assert [path.name for path in tmp_path.iterdir() if ".drill" in path.name] == [".other.drill-running"]
+    with (
+        durable.held(root / ".drill.lock", note="process 1"),
+        pytest.raises(drill.DrillError, match=r"another drill of .*wh is held \(process 1\): wait for it"),
+    ):
+        drill.drill(root)
 
 
 def test_everything_deleted_comes_back_with_the_same_rows(tmp_path: Path) -> None:
@@ -162,6 +197,45 @@ def test_a_damaged_mart_is_rebuilt_from_facts_and_says_the_same(published: Path,
     assert [path.name for path in (published / "releases").iterdir() if "rebuilding" in path.name] == []
     event = operations_log.entries(published)[-1]
     assert (event.kind, event.ok) == ("rebuild", True)
+
+
+def test_a_file_with_other_bytes_each_time_is_whole_again_once_it_is_rebuilt(tmp_path: Path) -> None:
+    """Of dbt's page alone, with a mart that is whole: the manifest follows what is new."""
+    root = tiny.copy(tmp_path / "wh")
+    release = releases.named(root, "tiny-2026-01-02")
+    before = release.manifest["files"][releases.MART]
+    page = release.folder / "docs" / "index.html"
+    page.parent.mkdir()
+    page.write_text("was")
+    entry = {"bytes": 3, "sha256": "of what it was"}
+    manifest = release.folder / "manifest.json"
+    manifest.chmod(0o644)
+    told = release.manifest | {"files": release.manifest["files"] | {"docs/index.html": entry}}
+    write_json(manifest, told)
+    built = tmp_path / "built"
+    (built / "docs").mkdir(parents=True)
+    (built / "docs" / "index.html").write_text("made at another hour")
+    shutil.copy(release.folder / releases.MART, built)
+    release = releases.named(root, "tiny-2026-01-02")
+    assert rebuild.damaged_files(release) == ["docs/index.html"]
+    rebuild.replace(release, built, ["docs/index.html"])
+    again = releases.named(root, "tiny-2026-01-02")
+    assert releases.damage(again) is None
+    assert again.manifest["files"][releases.MART] == before
+    assert [made["files"] for made in again.manifest["rebuilt"]] == [["docs/index.html"]]
+
+
+@pytest.mark.slow
+def test_the_release_of_a_real_night_is_rebuilt_after_its_mart_was_cut(own_night: Any) -> None:
+    root, release = own_night.cycle.warehouse, own_night.release
+    before = drill.hashes(root)
+    mart = releases.named(root, release.release_id).folder / releases.MART
+    mart.chmod(0o644)
+    mart.write_bytes(mart.read_bytes()[:-5_000])
+    done = rebuild.rebuild(own_night.cycle, releases.named(root, release.release_id))
+    assert done.replaced == [releases.MART]
+    assert drill.hashes(root) == before
+    assert verify_warehouse(root).faults == []
 
 
 @pytest.mark.slow

@@ -35,11 +35,12 @@ def hit(action: str, way: str, scratch: Path, stride: int) -> int:
     return found["hits"]
 
 
-@pytest.mark.parametrize(("action", "way", "stride"), [("publish", "kill", 7), ("lake", "full", 3)])
+@pytest.mark.parametrize(("action", "way", "stride"), [("publish", "kill", 37), ("lake", "full", 13)])
 def test_death_and_a_full_disk_leave_the_last_release_and_the_next_run_ends_well(
     tmp_path: Path, action: str, way: str, stride: int
 ) -> None:
-    assert hit(action, way, tmp_path, stride) >= 3
+    """A few moments; all of them are in the slow test below."""
+    assert hit(action, way, tmp_path, stride) >= 1
 
 
 @pytest.mark.slow

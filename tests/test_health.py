@@ -33,9 +33,14 @@ def reds(night: Any, policy: slo.Slo, after: dt.timedelta = NEW) -> dict[str, st
     return {one.name: one.evidence for one in health.check(night.cycle, policy, at) if one.status == "red"}
 
 
+def mart_of(night: Any) -> Path:
+    """The mart in the night's own warehouse: `night.release` of a copy is still the original's."""
+    return night.cycle.warehouse / "releases" / night.release.release_id / "mart.duckdb"
+
+
 def changed(night: Any, statement: str) -> None:
     """The mart after `statement`, as if it had been built and sealed so."""
-    path = night.release.folder / "mart.duckdb"
+    path = mart_of(night)
     path.chmod(0o644)
     with duckdb.connect(str(path)) as mart:
         mart.execute(statement)
@@ -101,13 +106,14 @@ def test_what_is_wrong_in_the_mart_is_red(
 def test_the_last_final_period_is_judged_before_the_test_periods(own_night: Any, policy: slo.Slo) -> None:
     columns = "contract, period, served_release_id, model_id, score_source, score_date, is_stale, exposures, n,"
     columns += (
-        " expected_conversions, expected_lo, expected_hi, dispersion, dispersion_logloss, is_mature, conversions,"
+        " expected_conversions, expected_lo, expected_hi, dispersion, dispersion_logloss, is_mature,"
+        " conversions, is_dispersion_known,"
     )
     columns += " calibration_ratio, is_inside, is_latest, entities"
     changed(
         own_night,
         f"insert into fct_live_performance ({columns}) values ('small', '2017-01-02', 'r', 'm', 'model', '2017-01-02',"
-        " false, 90, 90, 60, 45, 75, 1, 1, true, 40, 1.5, false, true, 9)",
+        " false, 90, 90, 60, 45, 75, 1, 1, true, 40, false, 1.5, false, true, 9)",
     )
     told = reds(own_night, policy)["calibration"]
     assert told.startswith("1.500 in the period of 2017-01-02: 60 expected, 40 came, outside the interval")
@@ -152,7 +158,7 @@ def test_the_probe_says_and_logs_whether_readers_can_read(own_night: Any) -> Non
     root = own_night.cycle.warehouse
     good = CliRunner().invoke(cli.app, ["probe", "--warehouse", str(root)])
     assert (good.exit_code, good.stdout.startswith("readable in ")) == (0, True)
-    mart = own_night.release.folder / "mart.duckdb"
+    mart = mart_of(own_night)
     mart.chmod(0o644)
     mart.write_bytes(b"no database")
     bad = CliRunner().invoke(cli.app, ["probe", "--warehouse", str(root)])

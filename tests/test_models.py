@@ -25,9 +25,9 @@ def write(folder: Path, text: str) -> None:
 
 
 def test_a_card_is_read_from_the_folder_of_its_model(tmp_path: Path):
-    write(models.model_folder(tmp_path, "ffm-k4"), '{"model_id": "ffm-k4"}')
+    write(models.model_folder(tmp_path, "ffm-k4"), '{"model_id": "ffm-k4", "files": {}}')
     assert models.model_folder(tmp_path, "ffm-k4") == tmp_path / "models" / "ffm-k4"
-    assert models.read_card(tmp_path, "ffm-k4") == {"model_id": "ffm-k4"}
+    assert models.read_card(tmp_path, "ffm-k4") == {"model_id": "ffm-k4", "files": {}}
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fake_release import FakeRelease
 from shown_page import copy_with, opened, sentence, texts
 
 from dashboard import figures, look, queries
+from dashboard.promise_words import promise_value
 from jobs.release_audits import load_audits
 from jobs.slo import FILE
 
@@ -22,7 +25,7 @@ def test_the_page_tells_broken_promises_first(release: FakeRelease, monkeypatch:
         " America/New_York: 2 of 3 observations in the last 28 days are good, 66.67 % of 95.00 % promised: broken."
         " Recovery time within 15 min: 2 of 2 observations in the last 90 days are good, 100.00 % of 100.00 % promised."
         " The last took 50.0 s, 25 % more than the 40.0 s before: an alarm. Half of the 3 earlier nights took at most"
-        " 102 s, 95 % at most 103 s. train takes most of it, 73 %."
+        " 102 s, 95 % at most 103 s. The stage that takes longest is train, with 73 % of the time of all nights."
     )
     assert told in texts(app)
     assert [box.value for box in app.error] == [told]  # red because an alarm is
@@ -67,6 +70,40 @@ def test_the_budget_is_drawn_to_minus_one_at_most(release: FakeRelease) -> None:
     assert alarm.customdata[0][0] == pytest.approx(1 - 1 / 0.15)
     assert (kept.marker.color, alarm.marker.color) == (look.BLUE, look.VERMILION)
     assert kept.marker.pattern.shape != alarm.marker.pattern.shape  # colour never tells alone
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (-22_970.0, "s after the deadline", "6.4 h before the deadline"),  # 22,970 / 3,600 = 6.38
+        (600.0, "s after the deadline", "10.0 min after the deadline"),
+        (0.0, "s after the deadline", "0.0 s before the deadline"),  # at the very hour is in time
+        (40.0, "s", "40.0 s"),
+        (86_400.0, "s", "24.0 h"),
+        (1.0, "failed probes in the minute", "1 failed probes in the minute"),
+        (float("nan"), "s", None),
+    ],
+)
+def test_a_value_of_a_promise_says_what_it_is(value: float, unit: str, words: str | None) -> None:
+    assert promise_value(value, unit) == words
+
+
+def test_each_date_is_on_the_axis_once(release: FakeRelease) -> None:
+    periods = queries.live_performance(str(release.database))
+    assert list(figures.live_performance(periods).layout.xaxis.tickvals) == ["2017-12-11", "2017-12-18"]
+    alone = figures.live_performance(periods[-1:]).layout
+    for axis in (alone.xaxis, alone.xaxis2):
+        assert list(axis.tickvals) == list(axis.ticktext) == ["2017-12-18"]
+        assert list(axis.range) == ["2017-12-17", "2017-12-19"]
+    assert alone.xaxis2.title.text == "Period (its first day)"
+
+
+def test_dates_are_shown_without_an_hour(release: FakeRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened("operations", release.warehouse, monkeypatch)
+    columns = [json.loads(frame.proto.columns) for frame in app.dataframe]
+    shown = {name: config for each in columns for name, config in each.items() if name in ("period", "cycle_date")}
+    assert {config["type_config"]["type"] for config in shown.values()} == {"date"}
+    assert len(shown) == 2
 
 
 def test_realised_stands_beside_estimated_once_labels_are_final(release: FakeRelease) -> None:

@@ -57,6 +57,9 @@ def test_a_second_publication_publishes_nothing_new(own_night: Any) -> None:
     warehouse = own_night.cycle.warehouse
     before = (links(warehouse), pointings(warehouse), own_night.cycle.state()["datasets"])
     assert len(before[0]) == 2
+    made_of = {name: own_night.cycle.dataset(name).key for name in facts.FACTS if own_night.cycle.has(name)}
+    named = json.loads(own_night.release.manifest["datasets"])
+    assert made_of.items() <= named.items()  # also those of the run itself, or it could not be built again
     for _ in range(2):
         release = again(own_night)
         assert (release.release_id, release.is_current) == (own_night.release.release_id, True)

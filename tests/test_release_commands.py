@@ -69,3 +69,26 @@ def test_an_unknown_model_has_no_lineage(warehouse: Path) -> None:
     code, _, errors = run("lineage", "ghost", warehouse=warehouse)
     assert code == 1
     assert "no model ghost" in errors
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["releases"],
+        ["rollback"],
+        ["guard"],
+        ["heal"],
+        ["registry"],
+        ["gc"],
+        ["lineage", "champion"],
+        ["asof", "2026-01-01"],
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_a_mistyped_warehouse_is_said_and_nothing_is_made(tmp_path: Path, asked: list[str]) -> None:
+    code, _, told = run(*asked, warehouse=tmp_path / "typo")
+    assert (code, told) == (
+        1,
+        f"fieldmart: no warehouse at {tmp_path / 'typo'}: --warehouse must name one, or run the nightly first\n",
+    )
+    assert not (tmp_path / "typo").exists()

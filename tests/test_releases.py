@@ -51,6 +51,7 @@ def build(warehouse: Path, release_id: str, value: int) -> str:
 
 def publish_built(warehouse: Path, release_id: str, value: int, **more: Any) -> releases.Release:
     manifest = {name: more.pop(name, default) for name, default in MANIFEST.items()}
+    manifest |= {name: more.pop(name) for name in ("serving_model_id",) if name in more}
     audits = more.pop("audits", GOOD)
     return releases.publish(warehouse, release_id, manifest | {"content_sha256": f"sha of {value}"}, audits, **more)
 
@@ -187,9 +188,10 @@ def test_other_content_under_a_taken_id_gets_the_next_suffix(tmp_path: Path, pub
 
 def test_an_id_is_never_given_twice_even_when_its_release_is_gone(tmp_path: Path, publish: Any) -> None:
     publish("a", 1)
-    publish("b", 2, keep=1)
-    assert [release.release_id for release in releases.list_releases(tmp_path)] == ["b"]
-    assert publish("a", 3).release_id == "a-2"
+    publish("b", 2)
+    publish("c", 3, keep=1)
+    assert [release.release_id for release in releases.list_releases(tmp_path)] == ["b", "c"]
+    assert publish("a", 4).release_id == "a-2"
 
 
 def test_equal_content_of_another_contract_or_decision_is_another_release(tmp_path: Path, publish: Any) -> None:
@@ -214,6 +216,28 @@ def test_the_last_releases_of_a_contract_are_kept_and_the_current_one_always(tmp
     publish("r3", 3, keep=1)  # flips to the oldest, which therefore stays
     assert [release.release_id for release in releases.list_releases(tmp_path)] == ["other", "r3", "r5"]
     assert read(tmp_path) == ("r3", 3)
+
+
+def test_bad_nights_in_a_row_never_take_the_last_good_release(tmp_path: Path, publish: Any) -> None:
+    """The good one stays. When the seventh bad one is published, the three left before it do, and it is left then."""
+    publish("good", 0, keep=3, serving_model_id="a")
+    for night in range(1, 8):
+        bad = publish(f"bad{night}", night, keep=3, serving_model_id="b").release_id
+        releases.leave(tmp_path, bad, "good", {"contract": "promo", "demotes": None, "breaches": []})
+    assert [release.release_id for release in releases.list_releases(tmp_path)] == [
+        "good",
+        *(f"bad{n}" for n in range(4, 8)),
+    ]
+    assert read(tmp_path) == ("good", 0)
+
+
+def test_the_last_release_of_another_model_stays(tmp_path: Path, publish: Any) -> None:
+    """A model may prove bad weeks after it went live."""
+    publish("a1", 1, keep=2, serving_model_id="a")
+    publish("a2", 2, keep=2, serving_model_id="a")
+    for night in range(3, 8):
+        publish(f"b{night}", night, keep=2, serving_model_id="b")
+    assert [release.release_id for release in releases.list_releases(tmp_path)] == ["a2", "b6", "b7"]
 
 
 def test_rollback_goes_one_back_each_time_within_the_contract(tmp_path: Path, publish: Any) -> None:

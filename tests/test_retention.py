@@ -96,6 +96,30 @@ def test_what_readers_were_rolled_back_to_stays_however_old(warehouse: Path) -> 
     assert not any(name.endswith("1") for name in items["data set"])  # its manifest names them all
 
 
+def test_what_the_guard_would_fall_back_on_stays(warehouse: Path) -> None:
+    """Night 6 promotes another model: that of night 0 is champion again if night 6's is demoted."""
+    for night in (6, 7, 8):
+        tiny.run_night(warehouse, night, "GO" if night == 6 else "HOLD")
+    names = gone(retention.plan(warehouse, rules(), LATER))
+    assert "ffm-candidate-1" in names["model"]
+    assert not [name for name in names["model"] if name.endswith("-0")]
+    kept = {f"{name} {name}0" for name in ("exposures", "vocabulary", "rows", "models")}
+    assert not kept & set(names["data set"])
+
+
+def test_readers_that_go_back_while_things_are_removed_keep_what_they_see(warehouse: Path) -> None:
+    items = retention.plan(warehouse, rules(), LATER)
+    back = releases.rollback(warehouse, f"tiny-{tiny.day(1)}")
+    assert back.release_id in {item.name for item in items}
+    with night_lock.alone(warehouse):
+        retention.remove(warehouse, items)
+    assert tiny.read(warehouse) == (back.release_id, 1)
+    assert releases.damage(back) is None
+    for name, key in tiny.datasets_of(warehouse, 1).items():
+        assert (warehouse / "lake" / name / key / "manifest.json").is_file(), name
+    assert not (warehouse / "releases" / f"tiny-{tiny.day(0)}").exists()
+
+
 def test_what_died_half_done_goes_after_its_days(warehouse: Path) -> None:
     (warehouse / "work" / "abc").mkdir(parents=True)
     (warehouse / "work" / "abc" / "part").write_bytes(b"12345")

@@ -47,7 +47,7 @@ def model(warehouse: Path, model_id: str, datasets: dict[str, str], role: str) -
         return
     folder.mkdir(parents=True)
     (folder / "weights.npy").write_bytes(model_id.encode() * 10)
-    named = {"vocabulary": "vocabulary", "rows": "rows", "examples": "rows", "snapshot": "exposures"}
+    named = {"vocabulary": "vocabulary", "rows": "rows", "snapshot": "exposures"}
     lineage = {link: {"key": datasets[name], "content": "c"} for link, name in named.items()}
     task = {"init": None, "candidate_id": model_id.replace(role, "candidate")}
     about = {"model_id": model_id, "algorithm": "ffm", "role": role, "lineage": lineage, "task": task}
@@ -107,11 +107,13 @@ def follow(warehouse: Path, night: int) -> None:
 def publish(warehouse: Path, night: int, datasets: dict[str, str], keep: int = releases.KEEP) -> releases.Release:
     building = releases.open_building(warehouse, f"{CONTRACT}-{day(night)}")
     mart(building.folder, building.release_id, night)
+    decision = champions.last_decision(warehouse, CONTRACT, day(night))
+    assert decision is not None
     manifest: dict[str, Any] = {
         "contract": CONTRACT,
         "cycle_date": str(day(night)),
         "content_sha256": f"sha of {night}",
-        "decision_id": f"d{night}",
+        "decision_id": decision.decision_id,
         "data_through": str(day(night)),
         "datasets": json.dumps(datasets),
     }

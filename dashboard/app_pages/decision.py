@@ -81,15 +81,11 @@ st.dataframe(
 )
 
 st.subheader("What was live, and who was champion")
-history = queries.alias_history(mart)
-rolled_back = history[(history["cause"] == "guard") & (history["alias"] == "live")]
-if not rolled_back.empty:
-    st.warning(
-        f"The guard last went back on {rolled_back.iloc[0]['valid_from']:%Y-%m-%d %H:%M} UTC: "
-        f"{rolled_back.iloc[0]['note']}"
-    )
+went_back = queries.guard_went_back(mart)
+if went_back:
+    st.markdown(went_back)
 st.dataframe(
-    history,
+    queries.alias_history(mart),
     hide_index=True,
     column_config={
         "valid_from": st.column_config.DatetimeColumn("from (UTC)", format="YYYY-MM-DD HH:mm"),

@@ -6,6 +6,7 @@ from dashboard import figures, queries
 
 mart = st.session_state.mart
 number = st.column_config.NumberColumn
+date = st.column_config.DateColumn
 promises = queries.slo(mart)
 callout = st.error if promises["is_alarm"].any() else st.info
 callout(queries.finding(mart, "operations"))
@@ -14,11 +15,11 @@ st.subheader("Promises")
 if promises["error_budget_left"].notna().any():
     st.plotly_chart(figures.slo(promises), theme=None)
 st.dataframe(
-    promises,
+    queries.slo_in_words(mart),
     hide_index=True,
     column_order=[
         *("title", "objective", "attained", "previous_attained", "observations", "missed", "error_budget_left"),
-        *("value_p50", "value_p95", "value_max", "last_value", "regression", "unit", "is_alarm"),
+        *("value_p50", "value_p95", "value_max", "last_value", "regression", "is_alarm"),
     ],
     column_config={
         "title": "promise",
@@ -28,10 +29,10 @@ st.dataframe(
         "observations": number("observed", format="localized"),
         "missed": number(format="localized"),
         "error_budget_left": number("budget left", format="percent"),
-        "value_p50": number("median", format="%.1f"),
-        "value_p95": number("p95", format="%.1f"),
-        "value_max": number("largest", format="%.1f"),
-        "last_value": number("last", format="%.1f"),
+        "value_p50": "median",
+        "value_p95": "p95",
+        "value_max": "largest",
+        "last_value": "last",
         "regression": number("growth", format="percent"),
         "is_alarm": "alarm",
     },
@@ -49,7 +50,8 @@ if not live.empty:
     st.plotly_chart(figures.live_performance(live), theme=None)
     st.caption(
         "Estimated without labels, as if p were right; intervals are 95 %, for exposures that vary as much together as"
-        " those of earlier final periods did. A realised value outside says that p is off by more than chance. Only"
+        " those of earlier final periods did; where there was none before (dispersion not known), for independent ones,"
+        " which makes them too narrow. A realised value outside says that p is off by more than chance. Only"
         " exposures of a scored pair count."
     )
     st.dataframe(
@@ -58,9 +60,10 @@ if not live.empty:
         column_order=[
             *("period", "served_release_id", "score_source", "n", "coverage", "expected_conversions", "conversions"),
             *("calibration_ratio", "is_inside", "estimated_logloss", "realised_logloss", "estimate_error"),
-            *("is_logloss_inside", "base_rate_logloss", "dispersion", "is_mature"),
+            *("is_logloss_inside", "base_rate_logloss", "dispersion", "is_dispersion_known", "is_mature"),
         ],
         column_config={
+            "period": date(format="YYYY-MM-DD"),
             "served_release_id": "release",
             "score_source": "source",
             "n": number("exposures with a score", format="localized"),
@@ -75,6 +78,7 @@ if not live.empty:
             "is_logloss_inside": "logloss inside",
             "base_rate_logloss": number("logloss of the rate", format="%.5f"),
             "dispersion": number(format="%.2f"),
+            "is_dispersion_known": "dispersion known",
             "is_mature": "labels final",
         },
     )
@@ -90,7 +94,7 @@ st.dataframe(
         *("score_source", "is_degraded", "logloss", "pairs", "usd", "peak_rss_mib"),
     ],
     column_config={
-        "cycle_date": "DATE",
+        "cycle_date": date("DATE", format="YYYY-MM-DD"),
         "started_at": st.column_config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm"),
         "published_at": st.column_config.DatetimeColumn("readable (UTC)", format="YYYY-MM-DD HH:mm"),
         "is_ready_in_time": "in time",
@@ -100,7 +104,7 @@ st.dataframe(
         "is_degraded": "degraded",
         "logloss": number(format="%.5f"),
         "pairs": number("pairs scored", format="localized"),
-        "usd": number("US dollars", format="%.4f"),
+        "usd": number("US dollars (train, score)", format="%.4f"),
         "peak_rss_mib": number("peak MiB", format="%.0f"),
     },
 )

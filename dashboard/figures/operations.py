@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboard.look import BLUE, GREY, INK, ORANGE, VERMILION, interval, laid_out
+
+FEW = 10  # dates that have room for a tick each
 
 
 def slo(promises: pd.DataFrame) -> go.Figure:
@@ -70,7 +74,7 @@ def nights(history: pd.DataFrame) -> go.Figure:
     )
     figure.update_yaxes(title="Wall time, s", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title="Logloss", row=2, col=1)
-    figure.update_xaxes(title="DATE of the night", tickformat="%Y-%m-%d", row=2, col=1)
+    _dates(figure, "DATE of the night", history["cycle_date"])
     return laid_out(figure, 460)
 
 
@@ -157,8 +161,22 @@ def live_performance(periods: pd.DataFrame) -> go.Figure:
     )
     figure.update_yaxes(title="Conversions", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title="Logloss", row=2, col=1)
-    figure.update_xaxes(title="Period (its first day)", tickformat="%Y-%m-%d", row=2, col=1)
+    _dates(figure, "Period (its first day)", periods["period"])
     return laid_out(figure, 480)
+
+
+def _dates(figure: go.Figure, title: str, days: pd.Series) -> None:
+    """The shared x axis of both rows, in days: a tick for each of a few days (plotly would put hours between them and
+    repeat the day), and room beside a single one."""
+    shown = pd.to_datetime(days.drop_duplicates()).sort_values()
+    if len(shown) <= FEW:
+        ticks = shown.dt.strftime("%Y-%m-%d").tolist()
+        figure.update_xaxes(tickmode="array", tickvals=ticks, ticktext=ticks)
+    figure.update_xaxes(tickformat="%Y-%m-%d")
+    if len(shown) == 1:
+        around = [(shown.iloc[0] + dt.timedelta(days=side)).strftime("%Y-%m-%d") for side in (-1, 1)]
+        figure.update_xaxes(range=around)
+    figure.update_xaxes(title=title, row=2, col=1)
 
 
 def data_quality(outcomes: pd.DataFrame) -> go.Figure:

@@ -19,19 +19,35 @@
     {%- if var('hash_matches') -%} {{ entity_key(id) }} {%- else -%} cast({{ id }} as varchar) {%- endif -%}
 {%- endmacro %}
 
+{# Rows in the order of the hashes: facts come sorted by the id itself, and their order alone would tell whose a hash
+   is. Without hashes it is left as it is: a sort of ten million rows takes half a minute. #}
+{% macro ordered_by_hash(columns) -%}
+    {%- if var('hash_entities') -%} order by {{ columns | join(', ') }} {%- endif -%}
+{%- endmacro %}
+
 {# Whether a group of `size` is folded into one named `n<K` (var k_anonymity): those below the floor are, and the next
    larger ones until the fold reaches the floor, or else what was folded would follow from the total. `tie` orders
-   groups of one size. #}
-{% macro is_folded(size, partition, tie) -%}
+   groups of one size. Who is counted by `size` can be in several groups where they `overlap`: sums of sizes say
+   nothing then, and the fold reaches the floor with a group that has it alone. `left_over`: how much of the total is in
+   no group; less than the floor must not be had by subtraction either. #}
+{% macro is_folded(size, partition, tie, overlap=false, left_over='0') -%}
     {%- if var('k_anonymity') | int > 0 -%}
         (
             {{ size }} < {{ var('k_anonymity') }}
             or (
-                min({{ size }}) over (partition by {{ partition }}) < {{ var('k_anonymity') }}
-                and sum({{ size }}) over (
-                    partition by {{ partition }}
-                    order by {{ size }}, {{ tie }}
-                    rows between unbounded preceding and 1 preceding
+                (
+                    min({{ size }}) over (partition by {{ partition }}) < {{ var('k_anonymity') }}
+                    {%- if left_over != '0' %}
+                        or ({{ left_over }} > 0 and {{ left_over }} < {{ var('k_anonymity') }})
+                    {%- endif %}
+                )
+                and coalesce(
+                    {{ 'max' if overlap else 'sum' }}({{ size }}) over (
+                        partition by {{ partition }}
+                        order by {{ size }}, {{ tie }}
+                        rows between unbounded preceding and 1 preceding
+                    ),
+                    0
                 ) < {{ var('k_anonymity') }}
             )
         )

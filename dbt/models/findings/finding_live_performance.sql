@@ -9,8 +9,13 @@ latest as (
     select
         format(
             'The scores served in the period of {} expected {:,.0f} conversions (95 % interval {:,.0f} to {:,.0f}, if p'
-            ' is right) of {:,d} exposures: {:.0f} % of all had a score.',
-            period, expected_conversions, expected_lo, expected_hi, n, 100 * coverage
+            ' is right{}) of {:,d} exposures: {:.0f} % of all had a score.',
+            period, expected_conversions, expected_lo, expected_hi,
+            case
+                when is_dispersion_known then ''
+                else ' and exposures are independent, which no earlier period could check: rather too narrow'
+            end,
+            n, 100 * coverage
         )
         || case
             when not is_mature then format(' {:,d} are known by now; labels are not final.', conversions)

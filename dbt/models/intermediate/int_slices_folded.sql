@@ -2,7 +2,7 @@ with slices as (
 
     select
         *,
-        {{ is_folded('n', 'model_id, slice_type', 'slice_value') }} as is_folded
+        {{ is_folded('entities', 'model_id, slice_type', 'slice_value', overlap=true) }} as is_folded
     from {{ ref('stg_fieldmart__slice_metrics') }}
 
 ),

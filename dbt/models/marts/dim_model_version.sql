@@ -104,14 +104,34 @@ last_promotions as (
 
 ),
 
-final as (
+judged as (
+
+    select
+        candidate_model_id as model_id,
+        max(k) as k
+    from decisions
+    where candidate_model_id is not null
+    group by candidate_model_id
+
+),
+
+-- Of a model of an earlier cycle the log says what this needs: the gate judges FFM candidates alone, and what is
+-- promoted is the refit of one.
+described as (
 
     select
         named.model_id,
-        coalesce(models.k, last_promotions.k, incumbents.incumbent_k) as k,
-        coalesce(models.algorithm, incumbents.incumbent_algorithm) as algorithm,
-        models.role,
-        models.label,
+        coalesce(models.k, last_promotions.k, judged.k, incumbents.incumbent_k) as k,
+        case
+            when models.algorithm is not null then models.algorithm
+            when incumbents.incumbent_algorithm is not null then incumbents.incumbent_algorithm
+            when coalesce(last_promotions.model_id, judged.model_id) is not null then 'ffm'
+        end as algorithm,
+        case
+            when models.role is not null then models.role
+            when last_promotions.model_id is not null then 'refit'
+            when judged.model_id is not null then 'candidate'
+        end as role,
         models.model_id is not null as is_of_cycle,
         last_promotions.decision_id as promoted_by,
         last_promotions.cycle_date as promoted_for,
@@ -124,7 +144,26 @@ final as (
     left join models on named.model_id = models.model_id
     left join last_promotions on named.model_id = last_promotions.model_id
     left join incumbents on named.model_id = incumbents.incumbent_model_id
+    left join judged on named.model_id = judged.model_id
     where named.model_id is not null
+
+),
+
+final as (
+
+    select
+        model_id,
+        k,
+        algorithm,
+        role,
+        {{ model_label('algorithm', 'k') }} as label,
+        is_of_cycle,
+        promoted_by,
+        promoted_for,
+        promoted_at,
+        is_champion,
+        is_served
+    from described
 
 )
 

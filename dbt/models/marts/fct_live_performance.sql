@@ -19,6 +19,7 @@ dispersed as (
             / nullif(sum(var_logloss) filter (where is_mature) over earlier, 0),
             1
         ), 1) as dispersion_logloss,
+        coalesce(sum(var_conversions) filter (where is_mature) over earlier, 0) > 0 as is_dispersion_known,
         conversions / nullif(n, 0) as rate
     from live
     window earlier as (partition by contract order by period rows between unbounded preceding and 1 preceding)
@@ -54,6 +55,7 @@ measured as (
         greatest(sum_p - half_width, 0) as expected_lo,
         least(sum_p + half_width, n) as expected_hi,
         dispersion,
+        is_dispersion_known,
         sum_entropy / nullif(n, 0) as estimated_logloss,
         greatest(sum_entropy - half_width_logloss, 0) / nullif(n, 0) as estimated_logloss_lo,
         (sum_entropy + half_width_logloss) / nullif(n, 0) as estimated_logloss_hi,
@@ -90,6 +92,7 @@ final as (
         expected_lo,
         expected_hi,
         dispersion,
+        is_dispersion_known,
         estimated_logloss,
         estimated_logloss_lo,
         estimated_logloss_hi,
