@@ -80,6 +80,7 @@ def served(tmp_path: Path) -> Path:
         with duckdb.connect(str(database)) as connection:
             connection.execute(LEAKAGE)
         about = {"contract": "promo", "release_id": release_id, "published_at": f"2026-01-0{release_id[-1]}"}
+        about |= {"content_sha256": release_id, "decision_id": entry.decision_id, "files": {}}
         (folder / "manifest.json").write_text(json.dumps(about | {"data_through": "2017-12-18"}))
         decision_log.append(tmp_path, "publish", {"contract": "promo", "release_id": release_id})
     return tmp_path

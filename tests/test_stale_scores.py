@@ -72,6 +72,9 @@ def publish(cycle: Cycle, at: int, **changes: Any) -> str:
         "data_through": cycle.periods.data_through.isoformat(),
         "datasets": json.dumps(cycle.state()["datasets"]),
         "published_at": f"2026-01-01T00:00:{at:02d}",
+        "content_sha256": release_id,
+        "decision_id": "d",
+        "files": {},
     }
     write_json(cycle.warehouse / "releases" / release_id / "manifest.json", manifest | changes)
     point(cycle, "publish", release_id)
