@@ -247,23 +247,22 @@ def is_consistent(warehouse: Path) -> None:
 
 def test_backups_taken_while_another_process_publishes_are_each_consistent(warehouse: Path, tmp_path: Path) -> None:
     """It prunes as it goes: of the releases that a backup has seen, most are gone before they are copied."""
-    program = [sys.executable, str(Path(tiny.__file__)), "publish", str(warehouse), "2", "10"]
-    night = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
-    try:
-        while night.poll() is None:
-            assert backup(warehouse, tmp_path / "bk").faults == []
-    finally:
-        night.kill()
-        night.wait()
-    assert night.returncode == 0
-    ids = Store(tmp_path / "bk").ids()
-    seen = set()
-    for each in ids[:: max(len(ids) // 6, 1)]:
-        done = restore(tmp_path / "bk", tmp_path / each, backup_id=each)
-        is_consistent(tmp_path / each)
-        seen.add(done.release_id)
-    assert len(ids) >= 3
-    assert len(seen) >= 3  # they were taken at different moments of it
+    store = Store(tmp_path / "bk")
+    moments: dict[str, str] = {}  # of each release that was current, one backup
+    program = [sys.executable, str(Path(tiny.__file__)), "publish", str(warehouse), "2", "400"]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL) as nights_go_on:
+        try:
+            while len(moments) < 4:
+                assert nights_go_on.poll() is None
+                made = backup(warehouse, tmp_path / "bk")
+                assert made.faults == []
+                moments[store.manifest(made.backup_id)["release_id"]] = made.backup_id
+        finally:
+            nights_go_on.kill()
+    for release_id, backup_id in moments.items():
+        done = restore(tmp_path / "bk", tmp_path / backup_id, backup_id=backup_id)
+        assert done.release_id == release_id
+        is_consistent(tmp_path / backup_id)
 
 
 def test_commands_print_what_a_person_needs_and_json_for_machines(warehouse: Path, tmp_path: Path) -> None:
