@@ -91,8 +91,9 @@ def _build(cycle: Cycle, release: Release, database: Path, docs: bool) -> None:
         raise LakeError(f"facts of release {release.release_id} are gone from the lake: {', '.join(gone)}")
     variables = decide.mart_variables(cycle)
     evidence = {name: files[name] for name in decide.EVIDENCE if name in files}
-    warehouse.build(database, evidence, select=warehouse.EVIDENCE, variables=variables)
-    warehouse.build(database, files, exclude=warehouse.EVIDENCE, variables=variables, docs=docs)
+    parsed = warehouse.parsed_in(cycle.warehouse)
+    warehouse.build(database, evidence, select=warehouse.EVIDENCE, variables=variables, parsed=parsed)
+    warehouse.build(database, files, exclude=warehouse.EVIDENCE, variables=variables, docs=docs, parsed=parsed)
     if docs:
         dbt_docs.generate(database, database.parent / DOCS)
 

@@ -1,24 +1,25 @@
 """The marts of a release: dbt builds them from Parquet facts, and they are exported and hashed.
 
-dbt runs as a process of its own and writes everything it leaves (compiled SQL, manifest, log) into the folder `dbt`
-beside the database, never into the source tree. The lake's layout is not dbt's business: it finds each fact as a view
-in the schema `facts` of the database.
+dbt runs in another process (jobs.dbt_process) and writes everything it leaves (compiled SQL, manifest, log) into the
+folder `dbt` beside the database, never into the source tree. The lake's layout is not dbt's business: it finds each
+fact as a view in the schema `facts` of the database.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from jobs import dbt_process
 from jobs.facts import FACTS
 
 PROJECT = Path(__file__).resolve().parent.parent / "dbt"
@@ -27,7 +28,6 @@ PROJECT = Path(__file__).resolve().parent.parent / "dbt"
 EVIDENCE = "tag:evidence"
 # Marts that tell of runs and decisions, not of data: two runs over the same data differ in them.
 OPERATIONAL = "operational"
-DBT = ("-c", "from dbt.cli.main import cli; cli()")
 # The oldest form of DuckDB's file in which the marts are no larger than in the newest: clients from 1.2 on read it, and
 # those that BI tools bring along are often behind. A file stays in the form it was created in.
 STORAGE = "v1.2.0"
@@ -56,8 +56,8 @@ def build(
     `facts`: name of a fact -> a glob or the list of its Parquet files. Only facts of selected models are needed.
     `variables` override those of dbt_project.yml. `unit_tests` runs the models' formulas on the examples beside them as
     well; they do not depend on the data. `docs` makes the page that jobs.dbt_docs takes.
-    `parsed`: folder that keeps what dbt made of its files from one build to the next; dbt itself sees whether files,
-    variables or versions changed since.
+    `parsed`: folder that keeps what dbt made of its files from one build to the next, without it one of this process;
+    dbt itself sees whether files, variables or versions changed since.
     Raises WarehouseError with each failing node and its message.
     """
     database = database.resolve()  # dbt runs in another folder
@@ -65,19 +65,22 @@ def build(
     target.mkdir(parents=True, exist_ok=True)
     for left_over in ("run_results.json", "manifest.json"):
         (target / left_over).unlink(missing_ok=True)
-    if parsed is not None and (parsed / PARSED).is_file():
+    parsed = parsed or Path(_parsed_here().name)
+    if (parsed / PARSED).is_file():
         shutil.copyfile(parsed / PARSED, target / PARSED)
     _make_views(database, facts)
-    arguments = ["build", "--threads", str(threads)]
+    arguments = ["--threads", str(threads)]
     arguments += ["--select", select] if select else []
     arguments += ["--exclude", exclude] if exclude else []
-    arguments += ["--vars", json.dumps(dict(variables))] if variables else []
     arguments += [] if unit_tests else ["--exclude-resource-type", "unit_test"]
-    done = _dbt(database, arguments, ("-m", "jobs.dbt_docs") if docs else DBT)
-    if parsed is not None and (target / PARSED).is_file():
+    told = ["--vars", json.dumps(dict(variables))] if variables else []
+    # What was built has its compiled SQL in the page; compiling the rest again would take longer than all of it.
+    page = ["docs", "generate", "--no-compile", "--static", *told] if docs else None
+    done = _dbt(database, [["build", *arguments, *told], *([page] if page else [])])
+    if (target / PARSED).is_file():
         _keep_parsed(target / PARSED, parsed)
-    if done.returncode:
-        raise WarehouseError(f"dbt build of {database} failed: {_failures(target, done.stdout + done.stderr)}")
+    if not done.success:
+        raise WarehouseError(f"dbt build of {database} failed: {_failures(target, done.output)}")
 
 
 def freshness(database: Path, facts: Mapping[str, str | Sequence[str]]) -> list[dict[str, Any]]:
@@ -90,33 +93,38 @@ def freshness(database: Path, facts: Mapping[str, str | Sequence[str]]) -> list[
     made.parent.mkdir(parents=True, exist_ok=True)
     made.unlink(missing_ok=True)
     _make_views(database, facts)
-    done = _dbt(database, ["source", "freshness", "--select", *(f"source:fieldmart.{name}" for name in facts)])
-    if not made.is_file():  # its exit code tells that a fact is too old as well
-        raise WarehouseError(f"dbt source freshness failed: {' '.join((done.stdout + done.stderr).split())[-2000:]}")
+    done = _dbt(database, [["source", "freshness", "--select", *(f"source:fieldmart.{name}" for name in facts)]])
+    if not made.is_file():  # it fails if a fact is too old as well
+        raise WarehouseError(f"dbt source freshness failed: {' '.join(done.output.split())[-2000:]}")
     return json.loads(made.read_text())["results"]
 
 
-def _dbt(database: Path, arguments: list[str], program: Sequence[str] = DBT) -> subprocess.CompletedProcess[str]:
-    """Run one dbt command on `database`; what it leaves lies in the folder `dbt` beside it."""
+def _dbt(database: Path, commands: list[list[str]]) -> dbt_process.Done:
+    """Run dbt commands on `database`; what they leave lies in the folder `dbt` beside it."""
     folder = database.parent / "dbt"
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, *program, "--quiet", *arguments]
-    command += ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
-    command += ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
+    paths = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
+    paths += ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
     told = {
         # Seen from `folder`, and so the same in every build: dbt parses anew when a variable of its profile changes.
         "FIELDMART_MART": os.path.join("..", database.name),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
-        # dbt runs in another folder and finds jobs.dbt_docs and jobs.salted_keys wherever this was started
-        "PYTHONPATH": os.pathsep.join(path for path in (str(PROJECT.parent), os.environ.get("PYTHONPATH")) if path),
     }
-    return subprocess.run(command, env=os.environ | told, cwd=folder, capture_output=True, text=True, check=False)
+    # Each statement in the log would take a tenth of the time; compiled and run SQL lie in `target` anyhow.
+    quiet = ["--quiet", "--log-level-file", "warn"]
+    return dbt_process.run([[*quiet, *command, *paths] for command in commands], folder, os.environ | told)
 
 
 def parsed_in(root: Path) -> Path:
     """Where the builds of one warehouse keep what dbt made of its files (`parsed` of `build`)."""
     return root / "work" / "dbt"
+
+
+@functools.cache
+def _parsed_here() -> tempfile.TemporaryDirectory[str]:
+    """Gone with this process."""
+    return tempfile.TemporaryDirectory(prefix="fieldmart-dbt-")
 
 
 def marts(database: Path, *, but_tagged: str | None = None) -> list[str]:
