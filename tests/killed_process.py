@@ -16,7 +16,6 @@ import io
 import itertools
 import json
 import os
-import pathlib
 import shutil
 import signal
 import sys
@@ -69,7 +68,6 @@ def patch(way: str, step: int) -> None:
 
     builtins.open = opening(open)
     io.open = opening(io.open)
-    pathlib.io.open = io.open  # type: ignore[attr-defined]
 
 
 def child(act: Callable[[], Any], way: str | None = None, step: int = 0) -> tuple[int, str]:

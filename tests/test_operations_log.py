@@ -58,7 +58,7 @@ def test_several_writers_lose_nothing(tmp_path: Path) -> None:
 
 def test_what_cannot_be_counted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"kind must be one of backup, restore, drill, .*, got 'lunch'"):
-        append(tmp_path, "lunch", ok=True)  # type: ignore[arg-type]
+        append(tmp_path, "lunch", ok=True)
     with pytest.raises(ValueError, match="rpo_s must be finite, got inf"):
         append(tmp_path, "drill", ok=True, rpo_s=float("inf"))
     assert entries(tmp_path) == []
