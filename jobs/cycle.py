@@ -22,7 +22,7 @@ from typing import Any
 
 from jobs import durable
 from jobs.contract import Contract
-from jobs.lake import Dataset, Lake, LakeError, write_json
+from jobs.lake import Dataset, Lake, LakeError, sha256_json, write_json
 from jobs.periods import Periods
 from jobs.progress import Progress
 from jobs.run_events import RunEvents, first_line
@@ -119,6 +119,15 @@ class Cycle:
             with self.lake.writing(name, key, inputs, params) as folder:
                 write(folder)
         return self.lake.get(name, key), found is not None
+
+    def write_facts(self, module: str, facts: dict[str, list[dict[str, Any]]]) -> None:
+        """Facts that follow from what is known by now, not from data sets: named by their rows."""
+        keys = {}
+        for name, rows in facts.items():
+            keys[name] = self.lake.key(name, module, {"rows": sha256_json(rows)}, None)
+            if self.lake.find(name, keys[name]) is None:
+                self.lake.write_fact(name, keys[name], rows)
+        self.remember(keys)
 
     def remember(self, datasets: dict[str, str], **more: Any) -> None:
         with durable.locked(

@@ -19,7 +19,7 @@ from jobs import gate as gates
 from jobs.calibrators import serving_calibrator
 from jobs.cycle import Cycle
 from jobs.durable import sync_tree
-from jobs.lake import LakeError, sha256_json
+from jobs.lake import LakeError
 from jobs.releases import open_building
 from jobs.training_plan import Options
 
@@ -221,11 +221,7 @@ def write_facts(cycle: Cycle) -> None:
     log = decision_log.entries(cycle.warehouse)
     decisions, rules = log_facts.of_decisions(log, cycle.contract.name, cycle.date)
     given = log_facts.of_approvals(log, cycle.contract.name, cycle.date)
-    for name, rows in (("decisions", decisions), ("decision_rules", rules), ("approvals", given)):
-        key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
-        if cycle.lake.find(name, key) is None:
-            cycle.lake.write_fact(name, key, rows)
-        cycle.remember({name: key})
+    cycle.write_facts(__name__, {"decisions": decisions, "decision_rules": rules, "approvals": given})
 
 
 if __name__ == "__main__":

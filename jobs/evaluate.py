@@ -165,10 +165,7 @@ def predict(
 def write_openings(cycle: Cycle) -> None:
     """The fact `test_openings` of this contract up to this cycle."""
     rows = log_facts.of_openings(decision_log.entries(cycle.warehouse), cycle.contract.name, cycle.date)
-    key = cycle.lake.key("test_openings", __name__, {"rows": sha256_json(rows)}, None)
-    if cycle.lake.find("test_openings", key) is None:
-        cycle.lake.write_fact("test_openings", key, rows)
-    cycle.remember({"test_openings": key})
+    cycle.write_facts(__name__, {"test_openings": rows})
 
 
 def terms_sha(cycle: Cycle, cards: list[dict[str, Any]], margin: float) -> str:

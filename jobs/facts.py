@@ -1069,8 +1069,9 @@ FACTS: dict[str, pa.Schema] = {
 }
 
 
-def utc(moment: dt.datetime) -> dt.datetime:
-    """An aware instant as the naive UTC timestamp that facts hold."""
+def utc(moment: dt.datetime | str) -> dt.datetime:
+    """An aware instant, or one in ISO format as the log writes it, as the naive UTC timestamp that facts hold."""
+    moment = dt.datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return moment.astimezone(dt.UTC).replace(tzinfo=None)
 
 

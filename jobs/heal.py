@@ -6,13 +6,12 @@ guard left.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from jobs import champions, decision_log, pointings, registry, releases, score_tree, served_links, verification
+from jobs.lake import read_json
 
 
 def run(warehouse: Path) -> list[str]:
@@ -31,7 +30,7 @@ def run(warehouse: Path) -> list[str]:
 
 
 def _aliases(warehouse: Path) -> list[str]:
-    before, path = _json(champions.aliases_path(warehouse)), champions.aliases_path(warehouse)
+    before, path = read_json(champions.aliases_path(warehouse)), champions.aliases_path(warehouse)
     if before == champions.aliases(decision_log.entries(warehouse)):
         return []
     champions.write_aliases(warehouse)
@@ -60,7 +59,7 @@ def _pointer(warehouse: Path, log: list[decision_log.Entry]) -> list[str]:
 
 def _pointing(warehouse: Path) -> tuple[str | None, str | None, str | None]:
     """What pointer and symlink say."""
-    told, link = _json(warehouse / "current.json"), warehouse / "current"
+    told, link = read_json(warehouse / "current.json"), warehouse / "current"
     return told.get("release_id"), told.get("path"), os.readlink(link) if link.is_symlink() else None
 
 
@@ -108,11 +107,3 @@ def _is_whole(path: Path) -> bool:
             return connection.execute("pragma quick_check").fetchone() == ("ok",)
     except sqlite3.Error:
         return False
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -112,6 +112,15 @@ def write_json(path: Path, value: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; a file that is missing, cannot be read or holds something else says nothing."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @functools.cache
 def code_sha(module: str) -> str:
     """SHA-256 over the source of project module `module` and of every project module it imports."""

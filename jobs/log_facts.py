@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs import asof, champions, pointings
 from jobs.decision_log import Entry
+from jobs.facts import utc
 
 
 def of_decisions(
@@ -35,7 +36,7 @@ def of_decisions(
                 "decision_id": entry.decision_id,
                 "seq": entry.seq,
                 "cycle_date": cycle_date,
-                "decided_at": naive(entry.at),
+                "decided_at": utc(entry.at),
                 "decided_by": payload.get("by"),
                 "verdict": payload["verdict"],
                 "reason": payload["reason"],
@@ -67,7 +68,7 @@ def of_approvals(
             "seq": entry.seq,
             "kind": entry.kind,
             "cycle_date": day(entry.payload["cycle_date"]),
-            "given_at": naive(entry.at),
+            "given_at": utc(entry.at),
             "given_by": entry.payload["by"],
             "why": entry.payload["why"],
             "decision_id": entry.payload.get("decision_id"),
@@ -99,7 +100,7 @@ def of_aliases(found: list[Entry], contract: str, building: dict[str, Any] | Non
             if named != last.get(alias, NOTHING):
                 last[alias] = named
                 seq = sum(row["alias"] == alias for row in rows) + 1
-                about = {"contract": contract, "alias": alias, "seq": seq, "changed_at": naive(entry.at)}
+                about = {"contract": contract, "alias": alias, "seq": seq, "changed_at": utc(entry.at)}
                 told = {"cause": entry.kind, "entry_id": entry.decision_id, "note": entry.text}
                 rows.append(about | told | named)
     if building is not None:
@@ -146,15 +147,10 @@ def of_openings(found: Iterable[Entry], contract: str, as_of: dt.date) -> list[d
         {
             **{name: entry.payload[name] for name in ("contract", "models", "nth")},
             **{name: day(entry.payload[name]) for name in ("cycle_date", "test_from", "test_through")},
-            "opened_at": naive(entry.at),
+            "opened_at": utc(entry.at),
         }
         for entry in found
         if entry.kind == "opening"
         and entry.payload["contract"] == contract
         and entry.payload["cycle_date"] <= as_of.isoformat()
     ]
-
-
-def naive(at: str) -> dt.datetime:
-    """An entry's instant as the naive UTC timestamp that facts hold."""
-    return dt.datetime.fromisoformat(at).astimezone(dt.UTC).replace(tzinfo=None)

@@ -21,7 +21,7 @@ from jobs import decision_log
 from jobs.contract import Contract
 from jobs.cycle import Cycle
 from jobs.facts import utc
-from jobs.lake import Dataset, Lake, sha256_json
+from jobs.lake import Dataset, Lake
 from jobs.run_facts import STAGES
 from jobs.slo import Slo, objectives, operations
 
@@ -40,11 +40,7 @@ def write(cycle: Cycle, policy: Slo) -> None:
         "night_stages": history.stages(cycle.date),
         "slo_objectives": objectives(policy, cycle.contract, now),
     }
-    for name, rows in found.items():
-        key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
-        if cycle.lake.find(name, key) is None:
-            cycle.lake.write_fact(name, key, rows)
-        cycle.remember({name: key})
+    cycle.write_facts(__name__, found)
 
 
 class History:
@@ -172,5 +168,5 @@ def _first_published(log: list[decision_log.Entry], contract: str) -> dict[dt.da
         if entry.kind == "publish" and entry.payload["contract"] == contract:
             date = cycle_date_of(entry.payload["release_id"], contract)
             if date is not None:
-                found.setdefault(date, utc(dt.datetime.fromisoformat(entry.at)))
+                found.setdefault(date, utc(entry.at))
     return found

@@ -40,23 +40,13 @@ class Rebuilt:
     seconds: float
 
 
-def damaged_files(release: Release) -> list[str]:
-    """Files of the release that are missing or not what its manifest says."""
-    found = []
-    for name, entry in release.manifest["files"].items():
-        path = release.folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
-            found.append(name)
-    return found
-
-
 def rebuild(cycle: Cycle, release: Release, force: bool = False) -> Rebuilt:
     """Rebuild the damaged files of `release`, which is of `cycle`; with `force` the mart even if it is whole.
 
     Raises RebuildError if what the facts say now is something else, LakeError if facts are gone or damaged.
     """
     started = time.perf_counter()
-    wanted = damaged_files(release) or ([MART] if force else [])
+    wanted = [name for name, _ in releases.damages(release)] or ([MART] if force else [])
     if not wanted:
         return Rebuilt(release.release_id, [], time.perf_counter() - started)
     folder = release.folder.with_name(f".rebuilding-{release.release_id}")

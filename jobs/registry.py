@@ -8,7 +8,6 @@ a version's source names the model's folder. MLflow is imported here alone, and 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from ffm_udf.card import NAME
 from jobs import champions, decision_log, releases
 from jobs.decision_log import Entry
 from jobs.durable import locked
-from jobs.lake import PROJECT, sha256_json, write_json
+from jobs.lake import PROJECT, read_json, sha256_json, write_json
 
 KEY = "fieldmart.model_id"  # the tag by which a run is found again
 LAYOUT = 1  # of what is written; another one is written anew
@@ -98,7 +97,7 @@ def sync(warehouse: Path, check: bool = False) -> Synced:
     """
     wanted = _wanted(warehouse)
     done = warehouse / "registry" / "synced.json"
-    if not check and path_of(warehouse).is_file() and _read(done).get("sha") == wanted.sha:
+    if not check and path_of(warehouse).is_file() and read_json(done).get("sha") == wanted.sha:
         return Synced(0, 0, 0, False)
     with locked(warehouse / "registry" / ".lock"):
         is_new = not path_of(warehouse).is_file()
@@ -112,7 +111,7 @@ def _wanted(warehouse: Path) -> Wanted:
     cards = {
         card["model_id"]: card
         for path in sorted((warehouse / "models").glob(f"*/{NAME}"))
-        if (card := _read(path)) and {"model_id", "lineage", "task"} <= card.keys()
+        if (card := read_json(path)) and {"model_id", "lineage", "task"} <= card.keys()
     }
     promoted: dict[str, list[tuple[str, Entry, Entry]]] = {}
     for decision in champions.decisions(log):
@@ -279,14 +278,6 @@ def _aliases(client: Any, contract: str, held: dict[str, str]) -> int:
     for alias in moved:
         client.set_registered_model_alias(contract, alias, wanted[alias])
     return len(moved) + len(now.keys() - wanted.keys())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 if __name__ == "__main__":

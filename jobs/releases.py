@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -326,15 +326,19 @@ def _seal(folder: Path, manifest: dict[str, Any]) -> None:
     sync_tree(folder)
 
 
-def damage(release: Release) -> str | None:
-    """The first file that is not what the manifest says, in words; None if all are."""
+def damages(release: Release) -> Iterator[tuple[str, str]]:
+    """Files that are not what the manifest says: their names, and what is wrong in words."""
     for name, entry in release.manifest["files"].items():
         path = release.folder / name
         if not path.is_file():
-            return f"{name} is missing"
-        if sha256_file(path) != entry["sha256"]:
-            return f"{name} was changed after publication"
-    return None
+            yield name, f"{name} is missing"
+        elif path.stat().st_size != entry["bytes"] or sha256_file(path) != entry["sha256"]:
+            yield name, f"{name} was changed after publication"
+
+
+def damage(release: Release) -> str | None:
+    """The first of them in words; None if all files are whole."""
+    return next((words for _, words in damages(release)), None)
 
 
 def _point(warehouse: Path, release_id: str, kind: decision_log.Kind, manifest: dict[str, Any]) -> None:

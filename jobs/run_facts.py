@@ -7,7 +7,6 @@ import datetime as dt
 from jobs import decision_log, log_facts
 from jobs.cycle import Cycle
 from jobs.facts import utc
-from jobs.lake import sha256_json
 from jobs.lineage import lineage
 
 STAGES = ("start", "ingest", "encode", "train", "evaluate", "warehouse", "decide", "refit", "score", "monitor")
@@ -57,8 +56,4 @@ def write(cycle: Cycle, release_id: str) -> None:
     building = release | {"serving_model_id": state["run"]["serving_model_id"]}
     changes = log_facts.of_aliases(decision_log.entries(cycle.warehouse), cycle.contract.name, building)
     found = {"runs": [run], "run_stages": stages, "release": [release], "alias_changes": changes}
-    for name, rows in found.items():
-        key = cycle.lake.key(name, __name__, {"rows": sha256_json(rows)}, None)
-        if cycle.lake.find(name, key) is None:
-            cycle.lake.write_fact(name, key, rows)
-        cycle.remember({name: key})
+    cycle.write_facts(__name__, found)

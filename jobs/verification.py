@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ffm_udf import card as cards
 from jobs import champions, decision_log, pointings, reachable, releases
 from jobs.backup_store import BackupError, Store
-from jobs.lake import Dataset, LakeError
+from jobs.lake import Dataset, LakeError, read_json
 from jobs.models import read_card
 
 READERS = 4
@@ -85,7 +84,7 @@ def log_faults(warehouse: Path) -> list[str]:
 
     A publication that died before its entry is none: the newest release of a contract, made by a decision of the log.
     """
-    aliases, seen = _json(champions.aliases_path(warehouse)), releases.list_releases(warehouse)
+    aliases, seen = read_json(champions.aliases_path(warehouse)), releases.list_releases(warehouse)
     nights = reachable.nights(warehouse)
     try:
         log = decision_log.entries(warehouse)  # last: whatever stood before it was logged before
@@ -122,15 +121,6 @@ def refuse_lost_log(warehouse: Path) -> None:
         raise decision_log.LogError(f"{found[0]}{more}: entries were lost, bring the log back from a backup")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """A file that is missing or cannot be read says nothing."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _of_log(warehouse: Path) -> Iterator[str]:
     yield from log_faults(warehouse)
     try:
@@ -140,7 +130,7 @@ def _of_log(warehouse: Path) -> Iterator[str]:
     if report.torn_bytes:
         yield f"{decision_log.path_of(warehouse)}: {report.torn_bytes} bytes of an unfinished entry (they do not count)"
     path = champions.aliases_path(warehouse)
-    if report.entries and path.exists() and _json(path) != champions.aliases(decision_log.entries(warehouse)):
+    if report.entries and path.exists() and read_json(path) != champions.aliases(decision_log.entries(warehouse)):
         yield f"{path}: is not what the decision log says: `fieldmart heal` writes it anew"
 
 

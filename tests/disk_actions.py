@@ -150,7 +150,7 @@ def _replace(place: Path) -> None:
     """`rebuild` from the moment when dbt has built the mart anew; that it says the same is tested elsewhere."""
     warehouse = place / "wh"
     release = releases.named(warehouse, f"tiny-{tiny.day(1)}")
-    wanted = rebuild.damaged_files(release)
+    wanted = [name for name, _ in releases.damages(release)]
     if wanted:
         folder = release.folder.with_name(f".rebuilding-{release.release_id}")
         tiny.shutil.rmtree(folder, ignore_errors=True)

@@ -217,7 +217,7 @@ def test_a_file_with_other_bytes_each_time_is_whole_again_once_it_is_rebuilt(tmp
     (built / "docs" / "index.html").write_text("made at another hour")
     shutil.copy(release.folder / releases.MART, built)
     release = releases.named(root, "tiny-2026-01-02")
-    assert rebuild.damaged_files(release) == ["docs/index.html"]
+    assert [name for name, _ in releases.damages(release)] == ["docs/index.html"]
     rebuild.replace(release, built, ["docs/index.html"])
     again = releases.named(root, "tiny-2026-01-02")
     assert releases.damage(again) is None
