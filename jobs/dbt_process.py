@@ -42,6 +42,13 @@ def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[st
     return Done(answer == {"success": True}, output.read_text(errors="replace") if output.is_file() else "")
 
 
+def stop() -> None:
+    """End the process; the next command gets a new one."""
+    with _LOCK:
+        while _processes:
+            _end(_processes.pop())
+
+
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until there are no more."""
     for line in requests:

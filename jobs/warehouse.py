@@ -128,9 +128,9 @@ def _parsed_here() -> tempfile.TemporaryDirectory[str]:
 
 
 def marts(database: Path, *, but_tagged: str | None = None) -> list[str]:
-    """Names of the marts dbt last knew when it built `database`, sorted; without those that carry a tag."""
+    """Tables of the marts dbt last knew when it built `database`, sorted; without those that carry a tag."""
     found = (node for node in _nodes(database) if but_tagged is None or but_tagged not in node["tags"])
-    return sorted(node["name"] for node in found)
+    return sorted(node["alias"] for node in found)
 
 
 def export_marts(database: Path, folder: Path) -> None:
@@ -157,15 +157,15 @@ def content_hash(database: Path) -> str:
     """
     hasher = hashlib.sha256()
     with duckdb.connect(str(database), read_only=True) as connection:
-        for node in sorted(_nodes(database), key=lambda node: node["name"]):
+        for node in sorted(_nodes(database), key=lambda node: node["alias"]):
             if OPERATIONAL in node["tags"]:
                 continue
             columns = [name for name, column in node["columns"].items() if not _meta(column).get("measured")]
             names = ", ".join(f'"{name}"' for name in sorted(columns))
             row = f"cast(row({names}) as varchar)"
             sums = f"count(*), sum(md5_number_lower({row})), sum(md5_number_upper({row}))"
-            found = connection.execute(f'select {sums} from main."{node["name"]}"').fetchall()
-            hasher.update(f"{node['name']}: {names}: {found}\n".encode())
+            found = connection.execute(f'select {sums} from main."{node["alias"]}"').fetchall()
+            hasher.update(f"{node['alias']}: {names}: {found}\n".encode())
     return hasher.hexdigest()
 
 

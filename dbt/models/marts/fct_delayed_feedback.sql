@@ -4,43 +4,44 @@ with delayed_feedback as (
 
 ),
 
+methods as (
+
+    select * from {{ ref('delayed_feedback_methods') }}
+
+),
+
 final as (
 
     select
-        method,
-        case method
-            when 'mature_only' then 'mature rows only'
-            when 'naive' then 'unseen is negative'
-            when 'fake_negatives' then 'fake negatives, weighted (FNW)'
-            when 'importance_weights' then 'importance weights (FSIW)'
-            when 'oracle' then 'final labels (nobody has them)'
-        end as label,
-        is_reference,
-        is_oracle,
-        n,
-        conversions,
-        sum_logloss / n as logloss,
-        delta_logloss,
-        delta_logloss_lo,
-        delta_logloss_hi,
-        delta_relative,
-        delta_relative_lo,
-        delta_relative_hi,
-        not is_reference and coalesce(delta_relative_hi < 0, false) as is_better,
-        not is_reference and coalesce(delta_relative_lo > 0, false) as is_worse,
-        sum_p / nullif(conversions, 0) as calibration_ratio,
-        calibration_ratio_lo,
-        calibration_ratio_hi,
-        delta_calibration,
-        delta_calibration_lo,
-        delta_calibration_hi,
-        train_rows,
-        train_conversions,
-        as_of_from,
-        as_of_through,
-        n_dates,
-        n_seeds
+        delayed_feedback.method,
+        methods.label,
+        delayed_feedback.is_reference,
+        delayed_feedback.is_oracle,
+        delayed_feedback.n,
+        delayed_feedback.conversions,
+        delayed_feedback.sum_logloss / delayed_feedback.n as logloss,
+        delayed_feedback.delta_logloss,
+        delayed_feedback.delta_logloss_lo,
+        delayed_feedback.delta_logloss_hi,
+        delayed_feedback.delta_relative,
+        delayed_feedback.delta_relative_lo,
+        delayed_feedback.delta_relative_hi,
+        not delayed_feedback.is_reference and coalesce(delayed_feedback.delta_relative_hi < 0, false) as is_better,
+        not delayed_feedback.is_reference and coalesce(delayed_feedback.delta_relative_lo > 0, false) as is_worse,
+        delayed_feedback.sum_p / nullif(delayed_feedback.conversions, 0) as calibration_ratio,
+        delayed_feedback.calibration_ratio_lo,
+        delayed_feedback.calibration_ratio_hi,
+        delayed_feedback.delta_calibration,
+        delayed_feedback.delta_calibration_lo,
+        delayed_feedback.delta_calibration_hi,
+        delayed_feedback.train_rows,
+        delayed_feedback.train_conversions,
+        delayed_feedback.as_of_from,
+        delayed_feedback.as_of_through,
+        delayed_feedback.n_dates,
+        delayed_feedback.n_seeds
     from delayed_feedback
+    left join methods on delayed_feedback.method = methods.method
 
 )
 

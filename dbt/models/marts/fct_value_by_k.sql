@@ -10,6 +10,12 @@ comparison as (
 
 ),
 
+objectives as (
+
+    select * from {{ ref('objectives') }}
+
+),
+
 ranked as (
 
     select
@@ -42,7 +48,7 @@ final as (
         ranked.k,
         ranked.is_verdict,
         ranked.objective,
-        case when ranked.objective = 'conversions' then 'conversions' else 'USD' end as unit,
+        objectives.unit,
         ranked.total,
         cast(ranked.rank_by_objective as integer) as rank_by_objective,
         cast(ranked.rank_by_logloss as integer) as rank_by_logloss,
@@ -60,6 +66,7 @@ final as (
         ranked.assumption
     from ranked
     inner join correlated on ranked.objective = correlated.objective
+    left join objectives on ranked.objective = objectives.objective
 
 )
 
