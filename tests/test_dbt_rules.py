@@ -292,3 +292,30 @@ def test_every_mart_has_an_owner(manifest: dict[str, Any], models: dict[str, Nod
     without = [n["name"] for n in models.values() if layer(n) == "marts" and n["group"] not in owners]
     assert without == []
     assert set(owners) == {n["group"] for n in models.values() if n["group"]}
+
+
+# What a column's name or type says of its unit, and how its description says it.
+UNITS = [
+    (r"(^|_)s$", r"second"),
+    (r"(^|_)usd(_|$)", r"USD|dollar"),
+    (r"_mib(_|$)", r"MiB"),
+    (r"(^|_)bytes(_|$)", r"byte"),
+    (r"(^|_)days(_|$)", r"day"),
+    (r"_hours(_|$)|_h$", r"hour"),
+    (r"logloss", r"nats|share|%|logloss"),
+    (r"^timestamp$", r"UTC"),
+]
+
+
+@pytest.mark.parametrize(("name", "unit"), UNITS, ids=[unit for _, unit in UNITS])
+def test_every_column_with_a_unit_says_it(models: dict[str, Node], name: str, unit: str) -> None:
+    columns = [
+        (f"{mart['name']}.{column['name']}", column)
+        for mart in models.values()
+        if layer(mart) == "marts"
+        for column in mart["columns"].values()
+        if column["data_type"] not in ("boolean", "varchar")
+    ]
+    asked = [c for c in columns if re.search(name, c[1]["name"]) or re.search(name, c[1]["data_type"])]
+    assert asked
+    assert [said for said, column in asked if not re.search(unit, column["description"], re.IGNORECASE)] == []
