@@ -293,12 +293,13 @@ def _refuse_failed(warehouse: Path, folder: Path, release_id: str, audits: Seque
 
 
 def keep_marts_only(folder: Path) -> None:
-    """Drop what dbt leaves beside the marts: views and logs full of this machine's paths. A release stands alone."""
+    """Drop what dbt leaves beside the marts: views and logs full of this machine's paths, and seeds. A release stands
+    alone."""
     shutil.rmtree(folder / "dbt", ignore_errors=True)
     with duckdb.connect(str(folder / MART)) as connection:
         schemas = connection.execute(
             "select schema_name from duckdb_schemas() where database_name = current_database() and not internal"
-            " and schema_name not in (select schema_name from duckdb_tables())"
+            " and schema_name <> 'main'"
         ).fetchall()
         for (schema,) in schemas:
             connection.execute(f'drop schema "{schema}" cascade')

@@ -1,4 +1,4 @@
-"""A mart that must change gets a second version beside the first, as docs/marts.md tells it."""
+"""Marts that change: a second version beside the first, as docs/marts.md tells it, and a file that is built again."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ def test_a_second_version_stands_beside_the_first(
         )
     assert first == later
     assert len(first) > 1
+
+
+def test_a_file_that_is_built_again_may_hold_a_view_where_a_table_belongs(release: FakeRelease, tmp_path: Path) -> None:
+    """As on the machine of somebody who works on a mart."""
+    database = tmp_path / "mart.duckdb"
+    given = {name: release.facts[name] for name in ("ingest_counts",)}
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("create view fct_data_quality as select 1 as x; create schema staging")
+        connection.execute("create table staging.stg_fieldmart__ingest_counts as select 1 as x")
+    for _ in range(2):
+        warehouse.build(database, given, select="stg_fieldmart__ingest_counts fct_data_quality")
+    with duckdb.connect(str(database), read_only=True) as connection:
+        [(rows,)] = connection.execute("select count(*) from fct_data_quality where is_kept").fetchall()
+        [(comment,)] = connection.execute(
+            "select comment from duckdb_columns() where table_name = 'fct_data_quality' and column_name = 'source'"
+        ).fetchall()
+    assert rows >= 1
+    assert comment == "Input of the contract."

@@ -29,13 +29,14 @@ BAD = [
 
 
 def make_mart(path: Path, release_id: str, value: int) -> None:
-    """Two marts that carry the release id, and one of dbt's views."""
+    """Two marts that carry the release id, one of dbt's views and one of its seeds."""
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"create table dim_release as select '{release_id}' as release_id, 'promo' as contract")
         connection.execute(
             f"create table fct_k as select range as k, {value} as v, '{release_id}' as release_id from range(50)"
         )
         connection.execute("create schema staging; create view staging.stg_k as select 1 as machine_path")
+        connection.execute("create table staging.seed_k as select 1 as k")
 
 
 def build(warehouse: Path, release_id: str, value: int) -> str:

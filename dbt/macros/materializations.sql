@@ -3,10 +3,13 @@
    Comments come with the model, in one statement. #}
 {% macro made_in_place(kind, create) -%}
     {%- set relation = this.incorporate(type=kind) -%}
+    {%- set existing = load_cached_relation(this) -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- call statement('main') %}
-        drop {{ kind }} if exists {{ relation }};
+        {%- if existing is not none %}
+            drop {{ existing.type }} if exists {{ relation }};
+        {%- endif %}
         {{ create(relation) }}
         {%- if config.persist_relation_docs() and model.description %}
             {{ alter_relation_comment(relation, model.description) }}
