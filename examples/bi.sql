@@ -266,7 +266,7 @@ select
     wall_s,
     pairs,
     usd,
-    usd_per_1m_scores,
+    usd_of_night_per_1m_pairs,
     logloss,
     score_source
 from fct_nights

@@ -52,7 +52,10 @@ def moment(text: str) -> dt.datetime:
         found = dt.datetime.fromisoformat(text)
     except ValueError:
         raise AsOfError(f"the time must be YYYY-MM-DD or YYYY-MM-DDTHH:MM, got {text!r}") from None
-    return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    try:
+        return found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found.astimezone(dt.UTC)
+    except OverflowError:
+        raise AsOfError(f"the time must lie in the years 1 to 9999 of UTC, got {text!r}") from None
 
 
 def live(log: Sequence[Entry], at: dt.datetime, contract: str | None = None) -> list[Live]:

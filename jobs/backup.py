@@ -8,10 +8,8 @@ meanwhile, it is left out, and if it is the one that was current, the names are 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -112,13 +110,13 @@ def _back_up(
 ) -> Made:
     """The backup itself, of a warehouse that is in use by this process; `lost`: faults that are known already."""
     started = time.perf_counter()
-    backup_id = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:4]}"  # sorts by time
     own = backup_checks.identity(warehouse)
     work = warehouse / "work"  # what a kill leaves here goes with the next clean-up
     work.mkdir(exist_ok=True)
     with store.writing(), tempfile.TemporaryDirectory(prefix="backup-", dir=work) as scratch:
         backup_checks.refuse_others(store, warehouse, own)
         store.sweep()
+        backup_id = store.new_id()
         found, entries, sent, faults = _copied(warehouse, store, Path(scratch), asked, check, say)
         faults = [*lost, *faults]
         size = sum(entry["bytes"] for entry in entries)

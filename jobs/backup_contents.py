@@ -15,6 +15,7 @@ import os
 import shutil
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,9 +213,16 @@ def _add_lake(found: Found, warehouse: Path, wanted: set[reachable.Key], part: L
 
 
 def _outside(conf: Path | None, airflow_db: Path | None, also: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
+    """Files from outside of the warehouse by their name below OUTSIDE; BackupError for one that would not be in it."""
     if conf is not None:
-        for path in sorted(conf.glob("*.yml")):
+        policies = sorted(conf.glob("*.yml"))
+        if not policies:
+            raise BackupError(f"{conf} must be a folder of contracts and policies (*.yml), got none")
+        for path in policies:
             yield f"conf/{path.name}", path
+    for name, count in Counter(path.name for path in also).items():
+        if count > 1:
+            raise BackupError(f"files taken along must have names of their own, got {count} that are called {name}")
     for folder, path in [("airflow", airflow_db), *(("also", path) for path in also)]:
         if path is not None:
             if not path.is_file():

@@ -10,6 +10,7 @@ local disk a file is written aside, flushed and renamed.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from jobs.lake import sha256_file
 
 BLOCK = 1 << 22  # bytes that are read at a time
 FORMAT = 1
+STAMP = "%Y%m%dT%H%M%S%f"  # of an id
 
 
 class BackupError(RuntimeError):
@@ -107,12 +109,19 @@ class Store:
         return None if hasher.hexdigest() == sha256 else "was changed after writing"
 
     def ids(self) -> list[str]:
-        """Ids of the backups, oldest first."""
+        """Ids of the backups, in the order in which they were begun."""
         self.fs.invalidate_cache()
         if not self.fs.exists(f"{self.root}/backups"):
             return []
         names = (path.rpartition("/")[2] for path in self.fs.find(f"{self.root}/backups"))
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
+
+    def new_id(self) -> str:
+        """An id that sorts after those of all backups that are there, also if a clock was ahead when they were made:
+        the newest is what a restore takes, and what a clean-up keeps."""
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+        known = [found + dt.timedelta(microseconds=1) for found in map(_stamp, self.ids()) if found]
+        return f"{max([now, *known]):{STAMP}}-{uuid.uuid4().hex[:4]}"
 
     def commit(self, backup_id: str, manifest: dict[str, Any]) -> None:
         """Write the manifest, with a checksum of itself: from here on the backup exists."""
@@ -188,8 +197,9 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed backups left half written; the caller holds the lock."""
         if self.is_local:
-            for left in Path(self.root).glob("*/**/.new-*"):
-                left.unlink(missing_ok=True)
+            for folder in ("blobs", "backups"):  # what else lies at the target is somebody else's
+                for left in Path(self.root, folder).glob("**/.new-*"):
+                    left.unlink(missing_ok=True)
 
     def _blob(self, sha256: str) -> str:
         return f"{self.root}/blobs/{sha256[:2]}/{sha256}"
@@ -225,6 +235,14 @@ def _copied(source: Path, target: Path) -> str:
 def _expect(source: Path, found: str, sha256: str) -> None:
     if found != sha256:
         raise BackupError(f"{source} was changed after writing: its bytes are not those that its manifest names")
+
+
+def _stamp(backup_id: str) -> dt.datetime | None:
+    """The time in an id, UTC; None if it has none."""
+    try:
+        return dt.datetime.strptime(backup_id.partition("-")[0], STAMP)
+    except ValueError:
+        return None
 
 
 def _sha256_of(value: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.decision_log import Entry, entries
+from jobs.decision_log import Entry, entries, refuse_gone
 from jobs.lake import write_json
 
 
@@ -159,7 +159,8 @@ def aliases_path(warehouse: Path) -> Path:
 
 
 def write_aliases(warehouse: Path) -> dict[str, Any]:
-    """Rebuild <warehouse>/models/aliases.json from the log and return what it holds."""
+    """Rebuild <warehouse>/models/aliases.json from the log and return what it holds; LogError if the log is gone."""
+    refuse_gone(warehouse)
     found = aliases(entries(warehouse))
     write_json(aliases_path(warehouse), found)
     return found

@@ -44,11 +44,11 @@ _SUMS = ("n", "conversions", "sum_p", "sum_logloss", "sum_squared_error")
 
 
 def calibration_interval(members: Sequence[dict[str, Any]]) -> tuple[float | None, float | None]:
-    """Interval of mean p over the observed rate; none without a conversion."""
+    """Interval of mean p over the observed rate (`intervals.calibration`); none without a conversion."""
     conversions = _column(members, "conversions")
     if conversions.sum() == 0:
         return None, None
-    found = intervals.ratio(_column(members, "sum_p"), conversions)
+    found = intervals.calibration(_column(members, "sum_p"), conversions)
     return found.lo, found.hi
 
 

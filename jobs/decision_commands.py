@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from jobs import approvals, champions, decide, decision_log, exit_codes, explain_decision, gate, night_lock, ready
+from jobs import (
+    approvals,
+    champions,
+    decide,
+    decision_log,
+    exit_codes,
+    explain_decision,
+    gate,
+    night_lock,
+    ready,
+    releases,
+    verification,
+)
 from jobs import command_options as options
 from jobs.contract import load
 from jobs.lake import LakeError
@@ -138,17 +150,26 @@ def log_command(context: typer.Context, warehouse: options.Warehouse = options.R
 
 @log_app.command("verify")
 def verify_command(warehouse: options.Warehouse = options.ROOT) -> None:
-    """Verify the decision log's hash chain; exit code 1 and the line at fault if it does not hold."""
-    options.guarded(lambda: typer.echo(_intact(decision_log.verify(warehouse))))
+    """Verify the decision log's hash chain; exit code 1 and what is at fault if it does not hold, or lost entries."""
+
+    def step() -> None:
+        releases.require_warehouse(warehouse)
+        report = decision_log.verify(warehouse)
+        verification.refuse_lost_log(warehouse)
+        typer.echo(_intact(report))
+
+    options.guarded(step)
 
 
 def _show_log(warehouse: options.Warehouse) -> None:
+    releases.require_warehouse(warehouse)
     report = decision_log.verify(warehouse)
     for entry in decision_log.entries(warehouse):
         who = (
             f"  by {entry.payload['by']}" if "by" in entry.payload and entry.kind not in ("approval", "waiver") else ""
         )
         typer.echo(f"{entry.seq:>4}  {entry.at}  {entry.kind:<9} {entry.text}{who}  {entry.entry_hash[:12]}")
+    verification.refuse_lost_log(warehouse)
     typer.echo(_intact(report))
 
 

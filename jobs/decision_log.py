@@ -25,8 +25,9 @@ from typing import Any, Literal, get_args
 
 from jobs.durable import locked, sync
 from jobs.gate import Evaluation
+from jobs.lake import read_json
 
-Kind = Literal["decision", "publish", "rollback", "opening", "sweep", "approval", "waiver", "guard"]
+Kind = Literal["decision", "publish", "rollback", "opening", "sweep", "approval", "waiver", "guard", "loss"]
 KINDS: tuple[str, ...] = get_args(Kind)
 FIRST = "0" * 64  # prev_hash of the first entry
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class LogError(RuntimeError):
-    """A log that was changed after writing; the message names the line."""
+    """A log that was changed after writing, or is gone; the message names the line, or what shows it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class Entry:
         if self.kind == "guard":
             found = "; ".join(breach["text"] for breach in said["breaches"])
             return f"AUTO_ROLLBACK {said['release_id']} to {said['to'] or 'nothing earlier'}: {found}"
+        if self.kind == "loss":
+            names = [*said["releases"], *(f"cycle {name}" for name in said["cycles"])]
+            return f"accepted, set aside in {said['set_aside']}: {', '.join(names) or 'nothing'}"
         return said["verdict"] if self.kind == "decision" else said["release_id"]
 
 
@@ -95,6 +99,25 @@ def verify(warehouse: Path) -> Report:
     """Check every line; LogError names the first one at fault."""
     found, torn = _read(path_of(warehouse))
     return Report(len(found), found[-1].entry_hash if found else FIRST, len(torn))
+
+
+def refuse_gone(warehouse: Path, besides: str | None = None) -> None:
+    """LogError if the log has no entry although there was one: a release (other than `besides`), a cycle or the aliases
+    show it. What is written then would start a second chain, or wipe out the last that tells of the first."""
+    if entries(warehouse):
+        return
+    aliases = warehouse / "models" / "aliases.json"
+    runs = ((path, read_json(path).get("run")) for path in (warehouse / "cycles").glob("*/[!.]*.json"))
+    shown = [
+        *(path.parent for path in (warehouse / "releases").glob("[!.]*/manifest.json") if path.parent.name != besides),
+        *(path for path, run in runs if isinstance(run, dict) and {"decision_id", "published_id"} & run.keys()),
+        *([aliases] if any(read_json(aliases).values()) else []),
+    ]
+    if shown:
+        raise LogError(
+            f"{path_of(warehouse)}: has no entry, and {shown[0].relative_to(warehouse)} shows that there was one: bring"
+            " the log back from a backup (docs/recovery.md)"
+        )
 
 
 def append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetime | None = None) -> Entry:
@@ -210,6 +233,8 @@ def _append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetim
     found, torn = _read(path)
     moment = (at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).isoformat(timespec="microseconds")
     payload = {"by": _who()} | payload
+    if kind != "loss":  # which says that the entries before it are gone
+        refuse_gone(warehouse, besides=payload.get("release_id") if kind == "publish" else None)
     seq, prev_hash = len(found) + 1, found[-1].entry_hash if found else FIRST
     try:
         payload = json.loads(_canonical(payload))  # what a reader will get

@@ -223,7 +223,7 @@ def against(mine: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> di
     }
     if mine["conversions"].any():
         found |= {
-            "calibration_ratio": intervals.ratio(mine["sum_p"], mine["conversions"]),
+            "calibration_ratio": intervals.calibration(mine["sum_p"], mine["conversions"]),
             "delta_calibration": intervals.ratio(mine["sum_p"] - reference["sum_p"], mine["conversions"]),
         }
     nothing = {f"calibration_ratio{end}": None for end in ("_lo", "_hi")}

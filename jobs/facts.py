@@ -1058,6 +1058,7 @@ FACTS: dict[str, pa.Schema] = {
             "contract": _str,
             "cycle_date": _day,
             "data_through": _ts,
+            "data_through_day": _day,  # its day on the contract's clock
             "run_id": _str,
             "verdict": _str,
             "decision_id": _str,

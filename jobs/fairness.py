@@ -58,7 +58,7 @@ def group_row(found: dict[str, Any]) -> dict[str, Any]:
     """A row of fact `fairness` but for the model: sums, and the calibration ratio with both intervals."""
     members = found["sums"][found["sums"][:, 0] > 0]
     n, conversions, sum_p = members.sum(axis=0).tolist()
-    ratio = intervals.ratio(members[:, 2], members[:, 1]) if conversions else None
+    ratio = intervals.calibration(members[:, 2], members[:, 1]) if conversions else None
     error, entities = found["ratio_error"], found["entities"]
     by_entity = intervals.combined(ratio.value, [(error, entities - 1)]) if ratio and error is not None else None
     area, lo, hi = area_ends(found["area"])
@@ -71,7 +71,7 @@ def group_row(found: dict[str, Any]) -> dict[str, Any]:
         "sum_p": sum_p,
         "calibration_ratio_lo": ratio.lo if ratio else None,
         "calibration_ratio_hi": ratio.hi if ratio else None,
-        "calibration_ratio_lo_entity": by_entity.lo if by_entity else None,
+        "calibration_ratio_lo_entity": max(by_entity.lo, 0.0) if by_entity and by_entity.lo is not None else None,
         "calibration_ratio_hi_entity": by_entity.hi if by_entity else None,
         "auc": area,
         "auc_lo": lo,

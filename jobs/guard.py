@@ -67,11 +67,14 @@ class Outcome:
     checked: tuple[Checked, ...]
     entry: Entry | None
     is_new: bool  # judged now; else said before, or somebody rolled back to it by hand
+    moved: str | None = None  # why it was not left: somebody pointed readers elsewhere while it was judged
 
     @property
     def line(self) -> str:
         if self.entry is not None:
             return self.entry.text
+        if self.moved is not None:
+            return self.moved
         if not self.is_new:
             return f"{self.release_id} was rolled back to by hand: not guarded"
         counts = {name: sum(c.outcome == name for c in self.checked) for name in ("pass", "breach", "unknown")}
@@ -101,8 +104,12 @@ def run(warehouse: Path, contract: str, gate: Path, say: Say = lambda line: None
     earlier = _earlier(warehouse, log, release)
     checked = check(warehouse, release, next(earlier, None), load_gate(gate).live)
     broken = [one for one in checked if (one.outcome, one.severity) == ("breach", "hard")]
-    entry = _leave(warehouse, log, release, broken) if broken else None
-    outcome = Outcome(contract, release.release_id, tuple(checked), entry, True)
+    entry = moved = None
+    try:
+        entry = _leave(warehouse, log, release, broken) if broken else None
+    except releases.MovedError as error:
+        moved = str(error)
+    outcome = Outcome(contract, release.release_id, tuple(checked), entry, True, moved)
     if entry is not None:
         _follow(warehouse, entry, say)
     seconds = time.perf_counter() - started
@@ -210,6 +217,5 @@ def _follow(warehouse: Path, entry: Entry, say: Say) -> None:
     """Aliases, and the links of scores and vectors of the release that readers see now."""
     champions.write_aliases(warehouse)
     if entry.payload["to"] is not None:
-        with contextlib.suppress(releases.ReleaseError):  # pruned since
-            for line in served_links.follow(warehouse, releases.named(warehouse, entry.payload["to"])):
-                say(line)
+        for line in served_links.follow_log(warehouse, entry.payload["contract"]):
+            say(line)

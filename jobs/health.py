@@ -19,7 +19,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from jobs import decision_log, operations_log, pointings, releases, slo
+from jobs import decision_log, operations_log, pointings, releases, slo, verification
 from jobs.cycle import Cycle
 from jobs.facts import utc
 from jobs.mart_checks import MartError, reading
@@ -105,7 +105,9 @@ def _guarded(name: str, step: Callable[[], Check]) -> Check:
     except MartError as error:
         told = " ".join(str(error).split("LINE 1")[0].split())
         return Check(name, "red", told, "publish again: the release is damaged or of another version")
-    except (releases.ReleaseError, decision_log.LogError, OSError, ValueError, KeyError) as error:
+    except decision_log.LogError as error:
+        return Check(name, "red", " ".join(str(error).split()), "bring the log back from a backup (docs/recovery.md)")
+    except (releases.ReleaseError, OSError, ValueError, KeyError) as error:
         return Check(name, "red", " ".join(str(error).split()), "`fieldmart heal`, then look at the release")
 
 
@@ -129,7 +131,11 @@ def _one(release: releases.Release, sql: str) -> tuple[Any, ...] | None:
 
 
 def _log_chain(cycle: Cycle) -> Check:
-    report = decision_log.verify(cycle.warehouse)
+    report, lost = decision_log.verify(cycle.warehouse), verification.log_faults(cycle.warehouse)
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        advice = "entries were lost: bring the log back from a backup (docs/recovery.md)"
+        return Check("log chain", "red", f"{lost[0]}{more}", advice)
     told = f"{report.entries} entries, the chain holds"
     if report.torn_bytes:
         more = f"{told}; {report.torn_bytes} bytes of an unfinished one follow"

@@ -10,6 +10,7 @@ intervals of later ones by it. Only sums reach the driver.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,22 +77,39 @@ def served_scores(cycle: Cycle) -> list[Live]:
 
 
 def live_releases(log: Iterable[decision_log.Entry], contract: str, periods: Periods) -> dict[int, str]:
-    """Period number -> the release that readers of `contract` were pointed to last before a release of a later period
-    was published, for the periods from the first release on; by the order of the log, so history run again counts the
-    same. A period without a release of its own was served the one before."""
+    """Period number -> the release that readers of `contract` were pointed to at its end, for the periods from the
+    first release on. A period without a release of its own was served the one before.
+
+    The clock says what was seen from the first period on whose release was there before the period was over: what
+    is published or taken back later did not serve it. Before that, history is run again, in which the clock means
+    nothing: there the last release pointed to before one of a later period was published counts.
+    """
+    pointed = [
+        (entry, target, _period_of(target, contract, periods) if entry.kind == "publish" else None)
+        for entry in log
+        if (target := pointings.target(entry)) is not None and entry.payload["contract"] == contract
+    ]
+    found = _in_order([(target, number) for _, target, number in pointed], periods.scoring)
+    moments = [(dt.datetime.fromisoformat(entry.at), target, number) for entry, target, number in pointed]
+    in_time = [number for at, _, number in moments if number is not None and at < periods.start(number + 1)]
+    for number in range(min(in_time, default=periods.scoring), periods.scoring):
+        end = periods.start(number + 1)
+        found[number] = next(target for at, target, _ in reversed(moments) if at < end)
+    return found
+
+
+def _in_order(pointed: Iterable[tuple[str, int | None]], stop: int) -> dict[int, str]:
+    """What the order of the log says, up to period `stop`, of releases pointed to, each with the period it was
+    published for (None: pointed to again)."""
     found: dict[int, str] = {}
     shown: str | None = None  # what readers see at this point of the log
     latest: int | None = None  # the latest period that a release was published for
-    for entry in log:
-        target = pointings.target(entry)
-        if target is None or entry.payload["contract"] != contract:
-            continue
-        number = _period_of(target, contract, periods) if entry.kind == "publish" else None
+    for target, number in pointed:
         if number is not None:
             _fill(found, latest, number, shown)
             latest = number if latest is None else max(latest, number)
         shown = target
-    _fill(found, latest, periods.scoring, shown)
+    _fill(found, latest, stop, shown)
     return found
 
 

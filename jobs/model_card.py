@@ -156,6 +156,11 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+def _ends(lo: float | None, hi: float | None) -> str:
+    """Both ends of an interval, which may be open above."""
+    return f"{_number(lo, '.3f')} to {'any' if lo is not None and hi is None else _number(hi, '.3f')}"
+
+
 def _slices(mart: duckdb.DuckDBPyConnection, judged: str) -> str:
     rows = _rows(
         mart,
@@ -168,7 +173,7 @@ def _slices(mart: duckdb.DuckDBPyConnection, judged: str) -> str:
             f"{row['slice_type']}: {row['slice_value']}",
             f"{row['n']:,}",
             _number(row["calibration_ratio"], ".3f"),
-            f"{_number(row['calibration_ratio_lo'], '.3f')} to {_number(row['calibration_ratio_hi'], '.3f')}",
+            _ends(row["calibration_ratio_lo"], row["calibration_ratio_hi"]),
         )
         for row in rows
     ]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ffm_udf import card as cards
 from jobs import asof, champions, decision_log, gate, kept_texts, models, pointings, releases
 from jobs.decision_log import Entry
@@ -56,6 +58,8 @@ def trace(warehouse: Path, model_id: str, verify: bool = False) -> list[Link]:
     Raises LineageError if there is no such model, and none that the log or a card names.
     """
     log, broken = _log(warehouse)
+    if broken and model_id.endswith("champion"):
+        raise LineageError(f"{broken}: which model is {model_id} cannot be told without the log")
     model_id = _named(log, model_id)
     try:
         card = models.read_card(warehouse, model_id)
@@ -192,9 +196,12 @@ def _evaluation(warehouse: Path, log: list[Entry], card: dict[str, Any], judged:
     fault = f"fact {gone[0]} of {contract} {date} is missing" if gone else None
     if fault is None and verify:
         fault = next((bad for data in found.values() if data and (bad := _fault_of(data.verify))), None)
-    metrics = found["model_metrics"]
-    rows = metrics.table().to_pylist() if metrics is not None and fault is None else []
-    mine = [row for row in rows if row["model_id"] == judged]
+    metrics, mine = found["model_metrics"], []
+    if metrics is not None and fault is None:
+        try:
+            mine = [row for row in metrics.table().to_pylist() if row["model_id"] == judged]
+        except (OSError, pa.ArrowException) as error:
+            fault = f"model_metrics of {contract} {date} cannot be read: {' '.join(str(error).split())}"
     if fault is None and not mine:
         fault = f"model_metrics of {contract} {date} does not name {judged}"
     yield Link("evaluation", judged, f"{len(mine)} rows of metrics, cycle {date}", fault)

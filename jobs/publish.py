@@ -124,10 +124,11 @@ def _finish(cycle: Cycle, release: releases.Release) -> releases.Release:
 
 def _show(cycle: Cycle, release: releases.Release) -> None:
     """Point the links at the cycle's data sets, unless readers were pointed elsewhere since, or the guard left it."""
-    shown = releases.last_pointed(cycle.warehouse, cycle.contract.name)
-    if shown == release.release_id:
-        _point(cycle)
-    else:
+    with served_links.moving(cycle.warehouse):
+        shown = releases.last_pointed(cycle.warehouse, cycle.contract.name)
+        if shown == release.release_id:
+            _point(cycle)
+    if shown != release.release_id:
         cycle.progress.note(
             f"{release.release_id} is published, but readers were pointed to {shown} since: that stays"
             f" (`fieldmart rollback --to {release.release_id}` points here)"

@@ -54,9 +54,7 @@ def run(warehouse: Path, sql: str, release: str | None = None, limit: int = ROWS
 
     Raises QueryError if it is not one SELECT, takes longer than `seconds`, answers more than BYTES or is wrong.
     """
-    found = releases.named(warehouse, release) if release else releases.current(warehouse)
-    if found is None:
-        raise QueryError(f"no release in {warehouse}: run `fieldmart nightly` first")
+    found = releases.named(warehouse, release) if release else _current(warehouse)
     with opened(found) as mart:
         clock = threading.Timer(seconds, mart.interrupt)
         clock.start()
@@ -75,6 +73,20 @@ def run(warehouse: Path, sql: str, release: str | None = None, limit: int = ROWS
             clock.cancel()
         columns = [column[0] for column in result.description or ()]
     return Answer(found.release_id, columns, rows[:limit], len(rows) > limit)
+
+
+def _current(warehouse: Path) -> releases.Release:
+    """The current release; QueryError if there is none, or its pointer leads to none."""
+    pointer, why = warehouse / "current.json", "it names no release"
+    try:
+        found = releases.current(warehouse)
+    except releases.ReleaseError as error:
+        found, why = None, str(error).removesuffix(": roll back to another")
+    if found is not None:
+        return found
+    if pointer.exists():
+        raise QueryError(f"{pointer} is damaged, {why}: `fieldmart heal` writes it anew")
+    raise QueryError(f"no release in {warehouse}: run `fieldmart nightly` first")
 
 
 def _fetched(result: duckdb.DuckDBPyConnection, n: int) -> list[tuple]:

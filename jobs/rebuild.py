@@ -122,8 +122,15 @@ def _is(path: Path, sha256: str) -> bool:
 
 
 def replace(release: Release, folder: Path, wanted: list[str]) -> None:
-    """Put the rebuilt files in place, then the manifest."""
+    """Put the rebuilt files in place, then the manifest; RebuildError if the release was removed meanwhile."""
     releases.keep_marts_only(folder)
+    with durable.locked(release.folder.parent / ".lock"):  # a publication removes old releases under it
+        if not (release.folder / "manifest.json").is_file():
+            raise RebuildError(f"release {release.release_id} was removed while it was rebuilt")
+        _replace(release, folder, wanted)
+
+
+def _replace(release: Release, folder: Path, wanted: list[str]) -> None:
     manifest = dict(release.manifest)
     was = manifest["files"][MART]["sha256"]
     for name in wanted:

@@ -116,7 +116,13 @@ def verify_command(
     as_json: AsJson = False,
 ) -> None:
     """Work out every checksum again, of a warehouse or of backups; one line per fault and exit code 1."""
-    found = options.guarded(lambda: verification.verify(where or str(warehouse), chosen))
+
+    def step() -> verification.Verified:
+        if where is None:
+            releases.require_warehouse(warehouse)
+        return verification.verify(where or str(warehouse), chosen)
+
+    found = options.guarded(step)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:

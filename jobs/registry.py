@@ -8,7 +8,9 @@ a version's source names the model's folder. MLflow is imported here alone, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -104,6 +106,16 @@ def sync(warehouse: Path, check: bool = False) -> Synced:
         runs, versions, aliases = _write(warehouse, wanted)
         write_json(done, {"sha": wanted.sha})
     return Synced(runs, versions, aliases, is_new)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the store's file `path` is a database that can be read and holds tables."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            is_sound = connection.execute("pragma quick_check").fetchone() == ("ok",)
+            return is_sound and connection.execute("select 1 from sqlite_master limit 1").fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 def _wanted(warehouse: Path) -> Wanted:

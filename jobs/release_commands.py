@@ -21,7 +21,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def releases_command(
     warehouse: options.Warehouse = options.ROOT,
     check: Annotated[
-        bool, typer.Option("--check", help="Recompute the hash of every file; exit code 1 if one is off.")
+        bool,
+        typer.Option(
+            "--check", help="Recompute the hash of every file; exit code 1 if one is off or a manifest is unreadable."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,7 +36,8 @@ def releases_command(
 
     rows = options.guarded(listed)
     left = options.guarded(lambda: pointings.left(decision_log.entries(warehouse)))
-    for name in releases.unreadable(warehouse):
+    unreadable = releases.unreadable(warehouse)
+    for name in unreadable:
         _warn(f"release {name}: manifest.json is missing or damaged: it does not count")
     for row in rows:
         row["left_by_guard"] = row["release_id"] in left
@@ -52,7 +56,7 @@ def releases_command(
                 )
             )
             typer.echo(f"{mark} {row['release_id']}  {told}")
-    if any(row["damage"] for row in rows):
+    if any(row["damage"] for row in rows) or (check and unreadable):
         raise typer.Exit(exit_codes.FAILED)
 
 
@@ -88,8 +92,8 @@ def rollback_command(
         releases.require_warehouse(warehouse)
         release = releases.rollback(warehouse, to)
         typer.echo(f"current is {release.release_id}")
-        for line in served_links.follow(warehouse, release):
-            typer.echo(f"fieldmart: {line}", err=True)
+        for line in served_links.follow_log(warehouse, release.manifest["contract"]):
+            _warn(line)
 
     options.guarded(step)
 
@@ -180,12 +184,21 @@ def lineage_command(
         raise typer.Exit(exit_codes.FAILED)
 
 
-def heal_command(warehouse: options.Warehouse = options.ROOT) -> None:
+def heal_command(
+    warehouse: options.Warehouse = options.ROOT,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Where entries of the log are lost for good: log that, set aside what the log does not know.",
+        ),
+    ] = False,
+) -> None:
     """Rebuild aliases, pointer, links and registry from the decision log; says what it changed."""
 
     def step() -> list[str]:
         releases.require_warehouse(warehouse)
-        return heal.run(warehouse.resolve())
+        return heal.run(warehouse.resolve(), accept_loss)
 
     for line in options.guarded(step):
         typer.echo(line)
@@ -196,7 +209,7 @@ def registry_command(warehouse: options.Warehouse = options.ROOT) -> None:
 
     def step() -> registry.Synced:
         releases.require_warehouse(warehouse)
-        return registry.sync(warehouse.resolve())
+        return registry.sync(warehouse.resolve(), check=True)  # what somebody moved in the store is moved back
 
     typer.echo(options.guarded(step).line)
 

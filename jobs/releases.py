@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ import duckdb
 
 from jobs import decision_log, pointings
 from jobs.durable import locked, point, sync, sync_tree
-from jobs.lake import sha256_file, write_json
+from jobs.lake import read_json, sha256_file, write_json
 from jobs.release_audits import Audit
 
 MART = "mart.duckdb"
@@ -37,9 +38,15 @@ SAME = ("contract", "content_sha256", "decision_id")
 # What the log says of a publication beside: what served at a time can be told when the release is long gone.
 SHOWN = ("cycle_date", "data_through", "score_source", "serving_model_id")
 
+logger = logging.getLogger(__name__)
+
 
 class ReleaseError(RuntimeError):
     """A release that cannot be published or pointed at; the last one stays."""
+
+
+class MovedError(ReleaseError):
+    """Readers were pointed elsewhere meanwhile; whoever did that is not overruled."""
 
 
 class AuditError(ReleaseError):
@@ -112,6 +119,7 @@ def publish(
     if not (folder / MART).is_file():
         raise ReleaseError(f"release {release_id}: {folder / MART} does not exist, build it first")
     with locked(warehouse / "releases" / ".lock"):
+        _adopt(warehouse)
         _refuse_failed(warehouse, folder, release_id, audits)
         twin = _twin(warehouse, manifest)
         if twin:
@@ -119,7 +127,8 @@ def publish(
             release_id = twin.release_id
         else:
             keep_marts_only(folder)
-            _seal(folder, manifest | {"release_id": release_id, "audits": [asdict(audit) for audit in audits]})
+            said = {"release_id": release_id, "audits": [asdict(audit) for audit in audits]}
+            _seal(folder, manifest | said | {"log_entries": len(decision_log.entries(warehouse))})
             os.rename(folder, _root(warehouse) / release_id)
             sync(_root(warehouse))
         if not twin or release_id not in pointings.left(decision_log.entries(warehouse)):
@@ -135,6 +144,7 @@ def rollback(warehouse: Path, to: str | None = None) -> Release:
     The target's files are checked against its manifest first. Raises ReleaseError if there is no such release.
     """
     with locked(warehouse / "releases" / ".lock"):
+        _adopt(warehouse)
         found = list_releases(warehouse)
         names = ", ".join(release.release_id for release in found) or "none"
         if to is None:
@@ -162,9 +172,11 @@ def leave(warehouse: Path, release_id: str, to: str | None, payload: dict[str, A
     """Leave `release_id` for `to` on behalf of the guard, in one flip, and log it with `payload`.
 
     The pointer moves if it names the release that is left; another contract's current release stays. Without `to` the
-    release stays readable. Raises ReleaseError if `to` is damaged.
+    release stays readable. Raises ReleaseError if `to` is damaged, MovedError if the publication of `release_id` is not
+    the last thing that was done for the contract: it was judged without the lock.
     """
     with locked(warehouse / "releases" / ".lock"):
+        _refuse_moved(warehouse, release_id, payload["contract"])
         if to is not None:
             broken = damage(named(warehouse, to))
             if broken:
@@ -174,17 +186,61 @@ def leave(warehouse: Path, release_id: str, to: str | None, payload: dict[str, A
         return decision_log.append(warehouse, "guard", payload | {"release_id": release_id, "to": to})
 
 
+def _refuse_moved(warehouse: Path, release_id: str, contract: str) -> None:
+    log = decision_log.entries(warehouse)
+    done = [entry for entry in log if entry.kind in pointings.POINTING and entry.payload["contract"] == contract]
+    if not done or (done[-1].kind, done[-1].payload["release_id"]) != ("publish", release_id):
+        told = f": the log's last is a {done[-1].kind} of {done[-1].payload['release_id']}" if done else ""
+        raise MovedError(f"{release_id} is not guarded, somebody went elsewhere meanwhile{told}")
+
+
 def finish(warehouse: Path, release_id: str) -> Release:
     """Point at a published release as `publish` would have, had it not died between the rename and the log.
 
-    A release that the log knows is left alone: readers may have been pointed elsewhere since.
+    A release that the log knows is left alone: readers may have been pointed elsewhere since. So is one that was
+    overtaken: a later release of its contract was published.
     """
     with locked(warehouse / "releases" / ".lock"):
-        release = named(warehouse, release_id)
-        logged = (entry for entry in decision_log.entries(warehouse) if entry.kind == "publish")
-        if all(entry.payload["release_id"] != release_id for entry in logged):
+        _adopt(warehouse)
+        release, log = named(warehouse, release_id), decision_log.entries(warehouse)
+        published = [entry for entry in log if entry.kind == "publish"]
+        is_logged = any(entry.payload["release_id"] == release_id for entry in published)
+        own = [entry for entry in published if entry.payload["contract"] == release.manifest["contract"]]
+        if not is_logged and all(entry.seq <= _sealed_after(release, log) for entry in own):
             _point(warehouse, release_id, "publish", release.manifest)
     return _get(warehouse, release_id)
+
+
+def adopt(warehouse: Path) -> str | None:
+    """Log the publication that died after the pointer named its release, if the last one did: readers have seen it.
+    Returns the release's id, None if there is nothing to log."""
+    with locked(warehouse / "releases" / ".lock"):
+        return _adopt(warehouse)
+
+
+def has_died(warehouse: Path, release: Release, log: Sequence[decision_log.Entry]) -> bool:
+    """Whether the publication of `release`, which no entry points to, died before its entry was written.
+
+    Otherwise the entry was lost: the log does not know the decision either, or is shorter than when the release was
+    sealed, or the cycle, which remembers a publication after it was logged, does.
+    """
+    decided = any(entry.kind == "decision" and entry.decision_id == release.manifest["decision_id"] for entry in log)
+    cycle = warehouse / "cycles" / release.manifest["contract"] / f"{release.manifest.get('cycle_date')}.json"
+    run = read_json(cycle).get("run")
+    is_remembered = isinstance(run, dict) and run.get("published_id") == release.release_id
+    return decided and not is_remembered and _sealed_after(release, log) <= len(log)
+
+
+def _adopt(warehouse: Path) -> str | None:
+    """`adopt`; the caller holds the lock. One that was not pointed at stays as it is: a rerun of its night finishes it,
+    or it is overtaken."""
+    with contextlib.suppress(ReleaseError):  # damaged: for `heal`, which goes by the log
+        log, here = decision_log.entries(warehouse), current(warehouse)
+        is_unknown = here is not None and all(pointings.target(entry) != here.release_id for entry in log)
+        if here is not None and is_unknown and has_died(warehouse, here, log) and damage(here) is None:
+            _point(warehouse, here.release_id, "publish", here.manifest)
+            return here.release_id
+    return None
 
 
 def last_pointed(warehouse: Path, contract: str) -> str | None:
@@ -207,21 +263,42 @@ def named(warehouse: Path, release_id: str) -> Release:
 
 
 def list_releases(warehouse: Path) -> list[Release]:
-    """All published releases, oldest first; one whose manifest cannot be read does not count."""
+    """All published releases, in the order in which they were published last; one whose manifest cannot be read does
+    not count.
+
+    The order is that of the log, which no clock can change.
+    """
     found = []
     for path in _root(warehouse).glob("[!.]*/manifest.json"):
         with contextlib.suppress(ReleaseError):
             found.append(_get(warehouse, path.parent.name))
-    return sorted(found, key=lambda release: (release.manifest["published_at"], release.release_id))
+    try:
+        log = decision_log.entries(warehouse)
+    except decision_log.LogError:  # for whoever reads the log; the releases are still there
+        log = []
+    published = {entry.payload["release_id"]: entry.seq for entry in log if entry.kind == "publish"}
+
+    def place(release: Release) -> tuple[float, str, str]:
+        seq = published.get(release.release_id) or _sealed_after(release, log) + 0.5
+        return seq, release.manifest["published_at"], release.release_id
+
+    return sorted(found, key=place)
+
+
+def _sealed_after(release: Release, log: Sequence[decision_log.Entry]) -> int:
+    """How many entries the log had when the release was sealed; by the clock where its manifest does not say that."""
+    known = release.manifest.get("log_entries")
+    return known if isinstance(known, int) else sum(e.at <= release.manifest["published_at"] for e in log)
 
 
 def rebuild_pointer(warehouse: Path) -> Release:
     """Write `current.json` and the symlink anew from the log, the authority on what readers were pointed to last.
 
-    If that release is gone or damaged: the newest whole one of its contract, then of any, that the log names and the
-    guard did not leave. Raises ReleaseError if there is none.
+    If that release is gone or damaged: the last whole one of its contract, then of any, that nobody took back. Raises
+    ReleaseError if there is none.
     """
     with locked(warehouse / "releases" / ".lock"):
+        _adopt(warehouse)
         release = _to_show(warehouse)
         _write_pointer(warehouse, release.release_id)
     return _get(warehouse, release.release_id)
@@ -233,13 +310,21 @@ def _to_show(warehouse: Path) -> Release:
     if last is None:
         raise ReleaseError("the decision log names no published release: run the nightly")
     contract = next(e.payload["contract"] for e in reversed(log) if pointings.target(e) == last)
-    logged = {pointings.target(entry) for entry in log} - set(pointings.left(log))
-    found = [r for r in list_releases(warehouse) if r.release_id in logged | {last}]
-    found.sort(key=lambda r: (r.release_id == last, r.manifest["contract"] == contract))  # stable: else by age
-    whole = next((release for release in reversed(found) if damage(release) is None), None)
-    if whole is None:
-        raise ReleaseError(f"no release that the decision log names is whole, {last} neither: run the nightly")
-    return whole
+    others = [e.payload["contract"] for e in reversed(log) if e.kind in pointings.POINTING]
+    for name in dict.fromkeys([contract, *others]):
+        whole = whole_of(warehouse, log, name)
+        if whole is not None:
+            return whole
+    raise ReleaseError(f"no release that the decision log names is whole, {last} neither: run the nightly")
+
+
+def whole_of(warehouse: Path, log: Sequence[decision_log.Entry], contract: str) -> Release | None:
+    """What readers can see of `contract`: the release that they were pointed to last, or if that is gone or damaged the
+    last whole one that nobody took back. None if there is none."""
+    known = {release.release_id: release for release in list_releases(warehouse)}
+    names = [pointings.last_of(log, contract), *reversed(pointings.standing(log, contract))]
+    found = (known[name] for name in dict.fromkeys(names) if name in known)
+    return next((release for release in found if damage(release) is None), None)
 
 
 def _root(warehouse: Path) -> Path:
@@ -259,12 +344,14 @@ def _get(warehouse: Path, release_id: str) -> Release:
         is_whole = False
     if not is_whole:
         raise ReleaseError(f"release {release_id} has no readable manifest in {folder}: roll back to another")
+    if manifest["release_id"] != release_id:
+        raise ReleaseError(f"release {release_id} has the manifest of {manifest['release_id']}: it is a copy of that")
     return Release(release_id, folder, manifest, release_id == _pointed(warehouse))
 
 
 def _is_manifest(manifest: Any) -> bool:
     """Whether all is there that readers of a manifest rely on; what is of another shape altogether raises."""
-    texts = [manifest[name] for name in (*SAME, "published_at")]
+    texts = [manifest[name] for name in (*SAME, "release_id", "published_at")]
     files = [(about["sha256"], about["bytes"]) for about in manifest["files"].values()]
     named = json.loads(manifest.get("datasets", "{}"))
     is_dated = "cycle_date" not in manifest or bool(dt.date.fromisoformat(manifest["cycle_date"]))
@@ -356,13 +443,38 @@ def _write_pointer(warehouse: Path, release_id: str) -> None:
     path = f"releases/{release_id}"  # relative, so that a warehouse can be moved
     write_json(warehouse / "current.json", {"release_id": release_id, "path": path})
     sync(warehouse)
-    point(warehouse / "current", warehouse / path)
+    try:
+        point(warehouse / "current", warehouse / path)
+    except OSError as error:  # readers go by current.json: what was pointed to must get into the log all the same
+        logger.warning("fieldmart: %s stays where it points: %s", warehouse / "current", error)
 
 
 def unreadable(warehouse: Path) -> list[str]:
-    """Published folders whose manifest is missing or cannot be read: they do not count as releases."""
+    """Published folders whose manifest is missing, cannot be read or is of another release: they do not count as
+    releases."""
     known = {release.release_id for release in list_releases(warehouse)}
     return sorted(path.name for path in _root(warehouse).glob("[!.]*") if path.name not in known)
+
+
+def why_unreadable(warehouse: Path, name: str) -> str:
+    """Why the folder `name` does not count as a release, in words."""
+    told = read_json(_root(warehouse) / name / "manifest.json").get("release_id")
+    if isinstance(told, str) and told != name:
+        return f"manifest.json is that of {told}, of which this is a copy (move it out of releases/)"
+    return "manifest.json is missing or damaged"
+
+
+def set_aside(warehouse: Path, names: Sequence[str], folder: Path) -> None:
+    """Move the releases `names` into `folder`; if the pointer names one of them, it goes."""
+    with locked(warehouse / "releases" / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if _pointed(warehouse) in names:
+            (warehouse / "current.json").unlink()
+            (warehouse / "current").unlink(missing_ok=True)
+        for name in names:
+            os.rename(_root(warehouse) / name, folder / name)
+        for path in (folder, _root(warehouse), warehouse):
+            sync(path)
 
 
 def retained(found: Sequence[Release], log: Sequence[decision_log.Entry], contract: str, keep: int) -> set[str]:

@@ -70,6 +70,8 @@ def restore(
     """
     started, begun = time.perf_counter(), dt.datetime.now(dt.UTC)
     warehouse = warehouse.absolute()
+    if warehouse.is_symlink() and not _holds_something(warehouse):
+        warehouse = warehouse.resolve()  # a folder is renamed onto an empty folder, never onto a link
     store = Store(source)
     manifest = store.manifest(backup_id)
     chosen = manifest["backup_id"]
@@ -87,7 +89,13 @@ def restore(
                     shutil.rmtree(other)
             reused = _fill(store, manifest, staging, say)
             notes = _settle(staging, manifest)
-            rpo_s = max(((lost_at or begun) - dt.datetime.fromisoformat(manifest["taken_at"])).total_seconds(), 0.0)
+            taken_at = dt.datetime.fromisoformat(manifest["taken_at"])
+            rpo_s = max(((lost_at or begun) - taken_at).total_seconds(), 0.0)
+            if taken_at > begun:
+                notes.append(
+                    f"the backup says that it was taken at {taken_at:%Y-%m-%d %H:%M:%S} UTC, which is still to come: a"
+                    " clock was wrong, and the RPO is not known"
+                )
             with _alone(warehouse):
                 replaced = _put_in_place(staging, warehouse, chosen)
     except durable.BusyError as error:

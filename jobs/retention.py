@@ -139,7 +139,9 @@ def _delete(path: Path) -> None:
 
 def _refuse_unreadable(warehouse: Path, named: reachable.Named) -> None:
     damaged = [f"{path}: is no cycle that can be read" for path in reachable.unreadable_cycles(warehouse)]
-    damaged += [f"release {name}: manifest.json is missing or damaged" for name in releases.unreadable(warehouse)]
+    damaged += [
+        f"release {name}: {releases.why_unreadable(warehouse, name)}" for name in releases.unreadable(warehouse)
+    ]
     damaged += named.unreadable
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""

@@ -46,6 +46,7 @@ def write(cycle: Cycle, release_id: str) -> None:
         "contract": cycle.contract.name,
         "cycle_date": cycle.date,
         "data_through": data_through,
+        "data_through_day": cycle.periods.day(cycle.periods.scoring),
         "run_id": run_id,
         "verdict": state["run"]["verdict"],
         "decision_id": state["run"]["decision_id"],

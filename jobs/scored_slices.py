@@ -6,6 +6,7 @@ missing from the inputs of scoring, and from all that is counted by them, too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from jobs.contract import Contract
 from jobs.cycle import Cycle
 from jobs.score_files import quoted, scan
 
-SHOWN = 3  # so many values without scores are named
+SHOWN = 3  # so many values without scores are named, where values may be
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def lists(cycle: Cycle) -> Lists:
 
 
 def unscored(db: duckdb.DuckDBPyConnection, found: Lists, scores: Sequence[str]) -> tuple[int, str]:
-    """How many values of slices have something on offer (or somebody to be offered to) and no score; and in words.
+    """How many values of slices have something on offer (or somebody to be offered to) and no score; and in words,
+    which under a floor of k-anonymity name no value.
 
     `db` has the table per_entity of the entities scored. Slices whose column is in neither list are left out. The
     `scores` are read once, two columns of them, if a slice is of the offer list.
@@ -59,10 +61,19 @@ def unscored(db: duckdb.DuckDBPyConnection, found: Lists, scores: Sequence[str])
     rows = db.execute(f"""
         select slice, value, bool_and(is_scored) from ({" union all ".join(values)}) group by all order by all
     """).fetchall()
-    silent = [f"{name} {value}" for name, value, is_scored in rows if not is_scored]
+    silent = [(name, value) for name, value, is_scored in rows if not is_scored]
     told = f"{len(rows):,} values of {', '.join(names)} have something on offer"
-    named = ", ".join(silent[:SHOWN]) + (", ..." if len(silent) > SHOWN else "")
-    return len(silent), f"{told}; without any score: {named}" if silent else told
+    if not silent:
+        return 0, told
+    return len(silent), f"{told}; without any score: {_named(silent, is_hidden=bool(contract.privacy.k_anonymity))}"
+
+
+def _named(silent: Sequence[tuple[str, str]], *, is_hidden: bool) -> str:
+    """The first of these slices and values in words; hidden: how many there are of each slice. Under a floor of
+    k-anonymity a value may be one that the marts fold."""
+    if is_hidden:
+        return ", ".join(f"{count:,} of {name}" for name, count in Counter(name for name, _ in silent).items())
+    return ", ".join(f"{name} {value}" for name, value in silent[:SHOWN]) + (", ..." if len(silent) > SHOWN else "")
 
 
 def _values(name: str, column: str | None, side: str, other: str) -> str:

@@ -151,7 +151,8 @@ class Case:
 
 
 def inside(truth: float, lo: float | None, hi: float | None) -> bool:
-    return bool(lo is not None and hi is not None and lo <= truth <= hi)
+    """Whether an interval holds the truth; without an upper end nothing is too high, without both there is none."""
+    return lo is not None and lo <= truth and (hi is None or truth <= hi)
 
 
 def coverage(case: Case, worlds: int, n_periods: int, seed: int) -> list[Share]:

@@ -8,12 +8,56 @@ what the current release shows, as it does where stale scores are served.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 from jobs import decision_log, pointings, releases, score_tree, vectors
-from jobs.lake import Dataset, Lake
+from jobs.durable import locked
+from jobs.lake import Dataset, Lake, read_json
+
+
+def follow_log(warehouse: Path, contract: str) -> list[str]:
+    """`follow` the contract's release that readers were pointed to last, while nobody points elsewhere: of two who move
+    the pointer at once, the one who comes second here finds what both left. Nothing if that release is gone."""
+    with moving(warehouse):
+        last = releases.last_pointed(warehouse, contract)
+        known = {release.release_id: release for release in releases.list_releases(warehouse)}
+        return follow(warehouse, known[last]) if last in known else []
+
+
+def moving(warehouse: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody points elsewhere meanwhile: what the log says last holds until the links are moved."""
+    return locked(warehouse / "releases" / ".lock")
+
+
+def misplaced(warehouse: Path, contract: str) -> list[tuple[Path, str]]:
+    """The links of scores that show another data set than what stands for their date, and the key of what stands.
+
+    A date whose scores are gone from the lake, or whose release is damaged, is left out: its link may lead elsewhere.
+    """
+    lake, found = Lake(warehouse), []
+    shown = {dated.date: dated for dated in score_tree.listing(warehouse, contract)}
+    for date, release in standing(warehouse, contract).items():
+        key = json.loads(release.manifest["datasets"]).get("scores")
+        link = shown.get(date)
+        if link is None or key is None or link.key in (key, _published_again(warehouse, release)):
+            continue
+        if lake.find("scores", key) is not None and releases.damage(release) is None:
+            found.append((link.link, key))
+    return found
+
+
+def _published_again(warehouse: Path, release: releases.Release) -> str | None:
+    """The scores of the cycle whose publication said the same as `release` and was dropped for it: the cycle's links
+    lead to its own data sets."""
+    cycle = read_json(warehouse / "cycles" / release.manifest["contract"] / f"{release.manifest['cycle_date']}.json")
+    run, datasets = cycle.get("run"), cycle.get("datasets")
+    if not (isinstance(run, dict) and isinstance(datasets, dict)):  # damaged, or of nothing published yet
+        return None
+    return datasets.get("scores") if run.get("published_id") == release.release_id else None
 
 
 def follow(warehouse: Path, release: releases.Release) -> list[str]:
@@ -29,8 +73,25 @@ def follow(warehouse: Path, release: releases.Release) -> list[str]:
         key = json.loads(shown.manifest["datasets"]).get("scores")
         scores = lake.find("scores", key) if key and date != own else None
         if scores is not None:
-            score_tree.point(warehouse, contract, date, scores)
+            said += _point_scores(warehouse, contract, date, scores)
     return said
+
+
+def _point_scores(warehouse: Path, contract: str, date: dt.date, scores: Dataset) -> list[str]:
+    with _telling(f"scores of {contract} {date}") as said:
+        score_tree.point(warehouse, contract, date, scores)
+    return said
+
+
+@contextlib.contextmanager
+def _telling(link: str) -> Generator[list[str]]:
+    """Move a link; what the file system has against it is a line: the pointer moved already, other links may as
+    well."""
+    said: list[str] = []
+    try:
+        yield said
+    except OSError as error:
+        said.append(f"the link to {link} stays as it is: {error}")
 
 
 def standing(warehouse: Path, contract: str) -> dict[dt.date, releases.Release]:
@@ -55,7 +116,7 @@ def _date(release: releases.Release) -> dt.date:
 def point(warehouse: Path, contract: str, date: dt.date, datasets: dict[str, str]) -> list[str]:
     """Point the scores of `date` and the contract's vectors at `datasets` (name -> key).
 
-    A link whose data set is gone stays as it is. Returns a line for each of these.
+    A link whose data set is gone, or that cannot be moved, stays as it is. Returns a line for each of these.
     """
     lake, said = Lake(warehouse), []
 
@@ -67,11 +128,13 @@ def point(warehouse: Path, contract: str, date: dt.date, datasets: dict[str, str
 
     scores, scoring, own = found("scores"), found("scoring"), found("vectors")
     if scores is not None:
-        score_tree.point(warehouse, contract, date, scores)
+        said += _point_scores(warehouse, contract, date, scores)
     if scoring is not None:
         [row] = scoring.table().to_pylist()
-        is_lost = own is None and "vectors" in datasets
-        vectors.point(warehouse, contract, row, [own, *_others(warehouse, contract, lake)], keep=is_lost)
+        is_lost, made = own is None and "vectors" in datasets, [own, *_others(warehouse, contract, lake)]
+        with _telling(f"vectors of {contract}") as told:
+            vectors.point(warehouse, contract, row, made, keep=is_lost)
+        said += told
     return said
 
 

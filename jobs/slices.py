@@ -98,7 +98,7 @@ def slice_rows(model_id: str, sums: list[dict[str, Any]], min_n: int) -> Rows:
 
 def _slice_row(model_id: str, name: str, value: str, members: np.ndarray, min_n: int) -> dict[str, Any]:
     n, conversions, sum_p, sum_logloss, variance = members.sum(axis=0).tolist()
-    ratio = intervals.ratio(members[:, 2], members[:, 1]) if conversions else None
+    ratio = intervals.calibration(members[:, 2], members[:, 1], variance) if conversions else None
     return {
         "model_id": model_id,
         "slice_type": name,
@@ -119,12 +119,11 @@ def _slice_row(model_id: str, name: str, value: str, members: np.ndarray, min_n:
 def gap_p_value(gaps: np.ndarray, variance: float) -> float | None:
     """Two-sided p-value that gaps of periods [B] have mean 0, by a t test; None for one period.
 
-    `variance`: that of the sum of the gaps if rows were independent. The spread over periods counts where it is larger,
-    as it should be; where hardly anybody converts, the gaps of all periods are nearly alike and say nothing.
+    `variance`: that of the sum of the gaps if rows were independent. The spread over periods counts where it is larger.
     """
     if len(gaps) < 2:
         return None
-    error = np.sqrt(max(len(gaps) * float(gaps.var(ddof=1)), variance))
+    error = np.sqrt(intervals.gap_variance(gaps, variance))
     return float(2 * stats.t.sf(abs(gaps.sum()) / error, len(gaps) - 1)) if error > 0 else 1.0
 
 

@@ -204,8 +204,10 @@ def curve_rows(policy: Policy, sums: dict[str, dict[str, Any]], at: int, terms: 
         row |= {"contacts_per_period": contacted / periods, "contacted": contacted, "conversions": conversions}
         row |= {"sales_value": sales_value, "pairs": int(whole[0]), "conversions_of_all": float(whole[1])}
         row |= {"profit": own.value, "profit_lo": own.lo, "profit_hi": own.hi}
+        is_everybody = round(contacted) == int(whole[0])  # whom nobody can choose among; sums differ in their last bits
         for name in ("random", "prior"):
-            delta = intervals.total(profit[policy.name][:, point] - profit[name][:, point])
+            gaps = profit[policy.name][:, point] - profit[name][:, point]
+            delta = intervals.total(np.zeros(periods) if is_everybody else gaps)
             row |= {f"over_{name}": delta.value, f"over_{name}_lo": delta.lo, f"over_{name}_hi": delta.hi}
         found.append(row | {"n_periods": periods, "assumption": terms.assumption})
     return found

@@ -109,7 +109,7 @@ def point(
             durable.point(link, run)
             return link
     if not keep and not _is_of(link, wanted):
-        link.unlink(missing_ok=True)
+        durable.unpoint(link)
     return link if link.is_symlink() else None
 
 

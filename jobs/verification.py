@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ffm_udf import card as cards
-from jobs import champions, decision_log, pointings, reachable, releases
+from jobs import champions, decision_log, pointings, reachable, registry, releases, served_links
 from jobs.backup_store import BackupError, Store
 from jobs.lake import Dataset, LakeError, read_json
 from jobs.models import read_card
@@ -63,9 +63,9 @@ def verify_backups(store: Store, backup_id: str | None = None) -> Verified:
 
 
 def verify_warehouse(warehouse: Path) -> Verified:
-    """Check log, pointer, aliases, links, releases, models and all data sets of the lake."""
+    """Check log, pointer, aliases, links, registry, releases, models and all data sets of the lake."""
     faults = [*_of_log(warehouse), *_of_pointer(warehouse), *_of_cycles(warehouse), *_of_links(warehouse)]
-    faults += gone(warehouse)
+    faults += [*_of_registry(warehouse), *gone(warehouse)]
     checks: list[Callable[[], str | None]] = []
     for path in sorted((warehouse / "releases").glob("[!.]*")):
         checks.append(lambda path=path: _of_release(warehouse, path.name))
@@ -75,41 +75,61 @@ def verify_warehouse(warehouse: Path) -> Verified:
         checks.append(lambda path=path: _of_dataset(path))
     with ThreadPoolExecutor(READERS) as pool:
         faults += [fault for fault in pool.map(lambda check: check(), checks) if fault]
-    return Verified(f"warehouse {warehouse}", len(checks) + 5, list(dict.fromkeys(faults)))
+    return Verified(f"warehouse {warehouse}", len(checks) + 6, list(dict.fromkeys(faults)))
+
+
+@dataclass
+class Unknown:
+    """What stands in the warehouse although the decision log does not know it: releases, cycles (contract and date),
+    and the decisions that cycles and aliases name. `faults` is all of it in words, a line each."""
+
+    releases: list[str] = field(default_factory=list)
+    cycles: list[tuple[str, str]] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
 def log_faults(warehouse: Path) -> list[str]:
-    """What stands in the warehouse although the decision log does not know it, a line each: entries were lost, the
-    whole file perhaps. A log that does not hold is its own one fault.
+    """What the decision log does not know although it stands in the warehouse, a line each: entries were lost, the
+    whole file perhaps. A log that does not hold is its own one fault."""
+    try:
+        return unknown(warehouse).faults
+    except decision_log.LogError as error:
+        return [str(error)]
 
-    A publication that died before its entry is none: the newest release of a contract, made by a decision of the log.
+
+def unknown(warehouse: Path) -> Unknown:
+    """What the decision log has lost, by what is left of it. Raises LogError if the log does not hold.
+
+    A publication that died before its entry is none: the next one, or `fieldmart heal`, does what is left of it.
     """
     aliases, seen = read_json(champions.aliases_path(warehouse)), releases.list_releases(warehouse)
     nights = reachable.nights(warehouse)
-    try:
-        log = decision_log.entries(warehouse)  # last: whatever stood before it was logged before
-    except decision_log.LogError as error:
-        return [str(error)]
+    log = decision_log.entries(warehouse)  # last: whatever stood before it was logged before
     path = decision_log.path_of(warehouse)
     decided = {entry.decision_id for entry in log if entry.kind == "decision"}
     shown = {pointings.target(entry) for entry in log}
-    newest = {release.manifest["contract"]: release.release_id for release in seen}
-    found = []
+    found = Unknown()
     for release in seen:
-        said = release.manifest
-        may_have_died = newest[said["contract"]] == release.release_id and said["decision_id"] in decided
-        if release.release_id not in shown and not may_have_died:
-            found.append(f"{path}: has no publication of release {release.release_id}")
+        if release.release_id not in shown and not releases.has_died(warehouse, release, log):
+            found.releases.append(release.release_id)
+            found.faults.append(f"{path}: has no publication of release {release.release_id}")
     for alias, held in aliases.items():
         for contract, about in held.items() if isinstance(held, dict) else ():
-            if isinstance(about, dict) and about.get("decision_id") not in decided:
-                found.append(f"{path}: has no decision {about.get('decision_id')}, {alias} of {contract}")
+            named = about.get("decision_id") if isinstance(about, dict) else None
+            if isinstance(named, str) and named not in decided:
+                found.decisions.append(named)
+                found.faults.append(f"{path}: has no decision {named}, {alias} of {contract}")
     for night in nights:
-        run = night.state.get("run", {})
+        run, before = night.state.get("run", {}), len(found.faults)
+        of = f"of the cycle {night.contract} {night.date}"
         if run.get("decision_id") and run["decision_id"] not in decided:
-            found.append(f"{path}: has no decision {run['decision_id']} of the cycle {night.contract} {night.date}")
+            found.decisions.append(run["decision_id"])
+            found.faults.append(f"{path}: has no decision {run['decision_id']} {of}")
         if run.get("published_id") and run["published_id"] not in shown:
-            found.append(f"{path}: has no publication {run['published_id']} of the cycle {night.contract} {night.date}")
+            found.faults.append(f"{path}: has no publication {run['published_id']} {of}")
+        if len(found.faults) > before:
+            found.cycles.append((night.contract, str(night.date)))
     return found
 
 
@@ -118,7 +138,10 @@ def refuse_lost_log(warehouse: Path) -> None:
     found = log_faults(warehouse)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise decision_log.LogError(f"{found[0]}{more}: entries were lost, bring the log back from a backup")
+        raise decision_log.LogError(
+            f"{found[0]}{more}: entries were lost, bring the log back from a backup,"
+            " or see docs/recovery.md for what to do when none has them"
+        )
 
 
 def _of_log(warehouse: Path) -> Iterator[str]:
@@ -146,9 +169,23 @@ def _of_pointer(warehouse: Path) -> Iterator[str]:
         return
     here = current.release_id if current else None
     if named is not None and here != named:
-        yield f"{warehouse / 'current.json'}: names {here}, the decision log {named}: `fieldmart heal` mends it"
+        yield f"{warehouse / 'current.json'}: names {here}, the decision log {named}{_mended(warehouse, named)}"
+    told = read_json(warehouse / "current.json").get("path")
+    if current is not None and told != f"releases/{here}":
+        yield f"{warehouse / 'current.json'}: names {here}, but its path is {told}: `fieldmart heal` mends it"
     if current is not None and (warehouse / "current").resolve() != current.folder.resolve():
         yield f"{warehouse / 'current'}: does not point to {here}: `fieldmart heal` mends it"
+
+
+def _mended(warehouse: Path, release_id: str) -> str:
+    """How readers come to see the release again that the log points to."""
+    try:
+        is_whole = releases.damage(releases.named(warehouse, release_id)) is None
+    except releases.ReleaseError:
+        is_whole = False
+    return (
+        ": `fieldmart heal` mends it" if is_whole else ", which is missing or damaged: mend that, then `fieldmart heal`"
+    )
 
 
 def _of_cycles(warehouse: Path) -> Iterator[str]:
@@ -180,13 +217,26 @@ def _of_links(warehouse: Path) -> Iterator[str]:
     for link, (name, key) in reachable.links(warehouse):
         if not (link.resolve().parent / "manifest.json").is_file():
             yield f"{link}: points to {name} {key}, which is gone"
+    try:
+        log = decision_log.entries(warehouse)
+    except decision_log.LogError:
+        return  # told already
+    for contract in sorted({entry.payload["contract"] for entry in log if entry.kind in pointings.POINTING}):
+        for link, key in served_links.misplaced(warehouse, contract):
+            yield f"{link}: does not show scores {key}, which stand for its date: `fieldmart heal` mends it"
+
+
+def _of_registry(warehouse: Path) -> Iterator[str]:
+    path = registry.path_of(warehouse)
+    if path.is_file() and not registry.is_whole(path):
+        yield f"{path}: is damaged: `fieldmart heal` makes it anew"
 
 
 def _of_release(warehouse: Path, release_id: str) -> str | None:
     try:
         found = releases.damage(releases.named(warehouse, release_id))
     except releases.ReleaseError:
-        return f"release {release_id}: manifest.json is missing or cannot be read"
+        return f"release {release_id}: {releases.why_unreadable(warehouse, release_id)}"
     return f"release {release_id}: {found} (`fieldmart rebuild {release_id}`)" if found else None
 
 

@@ -147,7 +147,8 @@ def _run(k: int) -> dict[str, Rows]:
         ],
         "release": [
             {"release_id": "tiny-2017-12-25-0001", "contract": "tiny", "cycle_date": CYCLE, "run_id": "run-1"}
-            | {"data_through": DATA_THROUGH, "verdict": "GO", "decision_id": "d-2", "score_source": "model"}
+            | {"data_through": DATA_THROUGH, "data_through_day": CYCLE, "verdict": "GO", "decision_id": "d-2"}
+            | {"score_source": "model"}
             | {"champion_model_id": f"refit-ffm-k{k}", "data_note": "Made up: no household, no ad, no sale."}
         ],
     }

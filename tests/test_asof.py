@@ -174,3 +174,9 @@ def test_no_champion_any_more_is_a_span_of_its_own(tmp_path: Path) -> None:
         ("live", "a-refit", "publish"),
         ("champion", None, "guard"),
     ]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+05:00", "9999-12-31T23:00-05:00"])
+def test_a_time_that_utc_does_not_have_is_an_error(text: str) -> None:
+    with pytest.raises(asof.AsOfError, match="the time must lie in the years 1 to 9999 of UTC, got"):
+        asof.moment(text)

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_warehouse as tiny
@@ -18,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from jobs import backup as backups
-from jobs import backup_contents, champions, decision_log, night_lock, operations_log, releases, retention
+from jobs import backup_contents, backup_store, champions, decision_log, night_lock, operations_log, releases, retention
 from jobs.backup import backup
 from jobs.backup_checks import identity
 from jobs.backup_contents import LakePart
@@ -177,6 +178,30 @@ def test_a_restore_never_touches_a_warehouse_that_is_there(warehouse: Path, tmp_
     assert (tiny.read(warehouse), tiny.read(done.replaced)) == (("tiny-2026-01-02", 1), ("tiny-2026-01-03", 2))
 
 
+def test_a_backup_of_a_clock_that_was_ahead_stands_behind_those_made_after_it(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Ahead:
+            return super().now(tz) + dt.timedelta(days=2)
+
+    with monkeypatch.context() as wrong:
+        ahead = SimpleNamespace(datetime=Ahead, UTC=dt.UTC, timedelta=dt.timedelta)
+        for module in (backup_store, backup_contents):
+            wrong.setattr(module, "dt", ahead)
+        early = backup(warehouse, tmp_path / "bk", keep=1).backup_id
+    of_early = restore(tmp_path / "bk", tmp_path / "w1")
+    assert any("still to come: a clock was wrong, and the RPO is not known" in note for note in of_early.notes)
+    tiny.run_night(warehouse, 2)
+    late = backup(warehouse, tmp_path / "bk").backup_id
+    assert Store(tmp_path / "bk").ids() == [early, late]
+    last = backup(warehouse, tmp_path / "bk", keep=1).backup_id
+    assert Store(tmp_path / "bk").ids() == [last]
+    done = restore(tmp_path / "bk", tmp_path / "w2")
+    assert (done.backup_id, done.release_id, done.notes) == (last, "tiny-2026-01-03", [])
+
+
 def test_rpo_is_counted_from_the_instant_of_the_backup_to_the_loss(warehouse: Path, tmp_path: Path) -> None:
     backup(warehouse, tmp_path / "bk")
     taken = dt.datetime.fromisoformat(Store(tmp_path / "bk").manifest()["taken_at"])
@@ -217,6 +242,33 @@ def test_databases_are_copied_by_their_own_means_and_conf_comes_along(warehouse:
             assert db.execute("select id from runs").fetchall() == [(1,)]
     again = tmp_path / "w2" / "outside" / "conf" / "gate.yml"
     assert again.read_bytes() == Path("conf/gate.yml").read_bytes()
+
+
+def test_what_is_to_be_taken_along_is_there_and_has_a_name_of_its_own(warehouse: Path, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dump").write_text(name)
+    both = (tmp_path / "x" / "dump", tmp_path / "y" / "dump")
+    with pytest.raises(BackupError, match="must have names of their own, got 2 that are called dump"):
+        backup(warehouse, tmp_path / "bk", also=both)
+    for conf in (tmp_path / "nothing", tmp_path / "x"):
+        with pytest.raises(
+            BackupError, match=rf"{conf} must be a folder of contracts and policies \(\*\.yml\), got none"
+        ):
+            backup(warehouse, tmp_path / "bk", conf=conf)
+    assert Store(tmp_path / "bk").ids() == []
+    backup(warehouse, tmp_path / "bk", also=both[:1])
+    restore(tmp_path / "bk", tmp_path / "w2")
+    assert (tmp_path / "w2" / "outside" / "also" / "dump").read_text() == "x"
+
+
+def test_only_what_a_killed_backup_left_half_written_is_swept(warehouse: Path, tmp_path: Path) -> None:
+    places = [tmp_path / "bk" / folder / ".new-letter" for folder in ("docs/deep", "blobs/ab", "backups")]
+    for place in places:
+        place.parent.mkdir(parents=True)
+        place.write_text("x")
+    backup(warehouse, tmp_path / "bk")
+    assert [place.exists() for place in places] == [True, False, False]
 
 
 def test_derived_files_follow_the_log_that_was_restored(warehouse: Path, tmp_path: Path) -> None:
@@ -447,3 +499,13 @@ def test_what_a_killed_backup_left_goes_with_the_clean_up(warehouse: Path, tmp_p
     rules = retention.load(Path("conf/retention.yml").resolve())
     seen = [item.path for item in retention.plan(warehouse, rules, later) if item.kind == "work"]
     assert left in seen
+
+
+def test_a_link_to_an_empty_folder_is_restored_into(warehouse: Path, tmp_path: Path) -> None:
+    """A folder on another disk, say."""
+    backup(warehouse, tmp_path / "bk")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    restore(tmp_path / "bk", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert tiny.read(tmp_path / "disk") == tiny.read(warehouse)

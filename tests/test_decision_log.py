@@ -170,7 +170,7 @@ def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: dict) ->
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    known = "decision, publish, rollback, opening, sweep, approval, waiver, guard"
+    known = "decision, publish, rollback, opening, sweep, approval, waiver, guard, loss"
     with pytest.raises(ValueError, match=f"kind must be one of {known}, got 'guess'"):
         decision_log.append(tmp_path, "guess", {})  # ty: ignore[invalid-argument-type]
 

@@ -477,6 +477,16 @@ def test_each_committed_rule_decides(tmp_path: Path, change: dict[str, Any], ver
     assert (found.verdict, [rule.rule for rule in found.rules if rule.outcome != "pass"]) == (verdict, rules)
 
 
+def test_a_slice_whose_interval_is_open_above_is_not_off(tmp_path: Path) -> None:
+    database = real_world(tmp_path / "mart.duckdb", slices_off=2)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute(
+            "update fct_calibration_by_slice set calibration_ratio_hi = null where calibration_ratio_lo < 1"
+        )
+    values = {rule.rule: rule.value for rule in committed(database).rules}
+    assert values["slices_off_calibration"] == 2 / 20
+
+
 def test_deleting_the_cost_row_holds_for_want_of_operational_evidence(tmp_path: Path) -> None:
     database = real_world(tmp_path / "mart.duckdb", usd_per_1m_scores=None, score_peak_rss_mib=None)
     assert committed(database).reason == (

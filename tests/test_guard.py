@@ -13,7 +13,7 @@ import pytest
 import served_world as world
 from typer.testing import CliRunner
 
-from jobs import champions, cli, decision_log, guard, operations_log, pointings, registry, releases
+from jobs import champions, cli, decision_log, guard, operations_log, pointings, registry, releases, served_links
 from jobs.gate import load_gate
 from jobs.policies import PolicyError
 
@@ -350,3 +350,31 @@ def test_numbers_of_the_comparison_are_those_of_numpy(tmp_path: Path, same: bool
     edges = np.quantile(q, np.arange(1, 10) / 10)
     counts = [(np.bincount(np.searchsorted(edges, x), minlength=10) + 0.5) / (len(p) + 5) for x in (p, q)]
     assert row[6] == pytest.approx(sum((counts[0] - counts[1]) * np.log(counts[0] / counts[1])), abs=1e-9)
+
+
+def test_who_rolls_back_while_the_guard_judges_is_not_overruled(
+    warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_night(warehouse, world.logits(seed=7))
+    held = world.decided(warehouse, 2, "c", "HOLD")
+    world.published(warehouse, 2, "b", world.logits(seed=8), held.decision_id)
+    judge = guard.check
+
+    def meanwhile(*given: Any) -> list[guard.Checked]:
+        releases.rollback(warehouse, "tiny-2017-12-04")  # a person, whose links are still to follow
+        return judge(*given)
+
+    monkeypatch.setattr(guard, "check", meanwhile)
+    outcome = run(warehouse)
+    served_links.follow_log(warehouse, "tiny")
+    assert "breach" in {one.outcome for one in outcome.checked}
+    assert outcome.entry is None
+    assert outcome.line == (
+        "tiny-2017-12-18 is not guarded, somebody went elsewhere meanwhile:"
+        " the log's last is a rollback of tiny-2017-12-04"
+    )
+    log = decision_log.entries(warehouse)
+    assert log[-1].kind == "rollback"
+    assert world.current_id(warehouse) == pointings.last_of(log, "tiny") == "tiny-2017-12-04"
+    assert set(world.shown(warehouse).values()) == {"0-a"}
+    assert run(warehouse).line == "tiny-2017-12-04 was rolled back to by hand: not guarded"

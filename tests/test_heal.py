@@ -11,7 +11,7 @@ import pytest
 import served_world as world
 from typer.testing import CliRunner
 
-from jobs import cli, decision_log, guard, heal, releases, served_links
+from jobs import cli, decision_log, guard, heal, releases, served_links, verification
 
 WHOLE = ["nothing to heal: aliases, pointer, links and registry are those of the log"]
 
@@ -100,6 +100,27 @@ def test_a_release_that_the_guard_left_is_never_healed_to(warehouse: Path) -> No
     assert current is not None
     assert current.release_id == "tiny-2017-12-11"
     assert world.shown(warehouse)["2017-12-25"] == "2-b"  # the scores that stand for that date are still there
+
+
+def test_a_release_that_a_person_took_back_is_never_healed_to(warehouse: Path) -> None:
+    """The third night is whole, and was taken back by going to the second, which is damaged now."""
+    back = releases.rollback(warehouse, to="tiny-2017-12-11")
+    served_links.follow(warehouse, back)
+    mart = back.folder / "mart.duckdb"
+    mart.chmod(0o644)
+    mart.write_bytes(b"")
+    said = heal.run(warehouse)
+    assert "current.json and current: tiny-2017-12-11 -> tiny-2017-12-04" in said
+    assert world.current_id(warehouse) == "tiny-2017-12-04"
+    assert world.shown(warehouse)["2017-12-04"] == "0-a"
+    again = heal.run(warehouse)
+    assert len(again) == 1
+    assert again[0].startswith("the log points to tiny-2017-12-11, which is missing or damaged: tiny-2017-12-04 is")
+    told = [fault for fault in verification.verify_warehouse(warehouse).faults if "current.json" in fault]
+    assert [fault.partition(": ")[2] for fault in told] == [  # nothing that heal mends
+        "names tiny-2017-12-04, the decision log tiny-2017-12-11, which is missing or damaged: mend that, then"
+        " `fieldmart heal`"
+    ]
 
 
 def test_nothing_whole_is_said(warehouse: Path) -> None:

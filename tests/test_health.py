@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -183,3 +184,13 @@ def test_a_publication_is_timed_in_parts_and_logged(night: Any) -> None:
     told = CliRunner().invoke(cli.app, ["profile", "--warehouse", str(night.cycle.warehouse)])
     assert re.search(r"publish .*\n.* {3}facts .*\n.* {3}dbt ", told.stdout)
     assert re.search(r"Longest: \w+, \d+% of ", told.stdout)
+
+
+def test_a_log_that_does_not_hold_is_for_a_backup_and_not_for_heal(tmp_path: Path) -> None:
+    """Heal goes by the log, and refuses one that does not hold."""
+    path = decision_log.path_of(tmp_path)
+    decision_log.append(tmp_path, "decision", {"contract": "promo"})
+    path.write_text(path.read_text().replace("promo", "prima"))
+    cycle: Any = SimpleNamespace(warehouse=tmp_path)
+    found = health._guarded("log chain", lambda: health._log_chain(cycle))
+    assert (found.status, found.advice) == ("red", "bring the log back from a backup (docs/recovery.md)")

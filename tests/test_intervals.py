@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jobs.intervals import Interval, ratio, simultaneous, total
+from jobs.intervals import Interval, calibration, ratio, simultaneous, total
+from jobs.slices import gap_p_value
 
 WORLDS, PERIODS = 3000, 9
 
@@ -81,6 +82,67 @@ def test_a_denominator_of_nothing() -> None:
 def test_equal_rates_leave_no_spread() -> None:
     found = ratio([1, 2, 3], [2, 4, 6])
     assert (found.lo, found.hi) == pytest.approx((0.5, 0.5))
+
+
+# ---- expected over observed conversions ----
+
+
+def test_calibration_over_one_conversion_by_hand() -> None:
+    """1 conversion where 4 are expected, evenly and rare: at ratio r the variance of the gap 4 - r is 4 r (p near 0),
+    and the ends solve (4 - r)^2 = t^2 4 r."""
+    observed, expected = np.array([1.0, 0, 0, 0]), np.ones(4)
+    t2 = stats.t.ppf(0.975, 3) ** 2
+    middle = 4 + 2 * t2
+    lo = middle - np.sqrt(middle**2 - 16)
+    found = calibration(expected, observed, variance=4.0)
+    assert found.value == 4.0
+    assert found.lo == pytest.approx(lo)
+    # the spread of one conversion among four periods is wider than the rows alone from some ratio on, and has no end
+    assert found.hi is None
+    rows = calibration(np.full(4, 1.0), np.full(4, 1.0), variance=4.0)  # no spread: the rows alone, 1 expected in 1
+    assert (rows.lo, rows.hi) == pytest.approx(tuple(sorted(np.roots([4, -8 - t2, 4]))))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.floats(0.05, 9)), min_size=2, max_size=9).filter(
+        lambda rows: any(seen for seen, _ in rows)
+    ),
+    st.one_of(st.none(), st.floats(0.5, 1)),
+)
+def test_the_interval_of_calibration_has_1_in_it_exactly_if_the_test_does_not_reject(
+    rows: list[tuple[int, float]], share: float | None
+) -> None:
+    observed, expected = np.array(rows, np.float64).T
+    variance = None if share is None else share * expected.sum()
+    gaps = expected - observed
+    assume(variance is not None or gaps.std() > 1e-6)  # without any error nothing is tested
+    found, p_value = calibration(expected, observed, variance), gap_p_value(gaps, variance or 0.0)
+    assert found.lo is not None
+    assert p_value is not None
+    hi = np.inf if found.hi is None else found.hi
+    assert 0 <= found.lo <= found.value <= hi
+    if abs(p_value - 0.05) > 1e-6:
+        assert (found.lo <= 1 <= hi) == (p_value > 0.05)
+
+
+@pytest.mark.parametrize("conversions", [0.5, 2.0, 30.0])
+def test_the_interval_of_calibration_holds_what_it_says_with_few_conversions(conversions: float) -> None:
+    """Nine periods of so many expected conversions each, p right. At least the nominal share of those that have one."""
+    rng = np.random.default_rng(19)
+    sizes = np.linspace(0.8, 1.2, PERIODS)
+    expected = conversions * sizes
+    observed = [row for row in rng.poisson(expected, (1000, PERIODS)) if row.any()]
+    found = [calibration(expected, row, expected.sum()) for row in observed]
+    held = sum(one.lo <= 1 and (one.hi is None or one.hi >= 1) for one in found)
+    assert held >= stats.binom.ppf(0.001, len(found), 0.95)
+
+
+def test_calibration_without_a_spread_or_a_conversion() -> None:
+    assert calibration([3.0], [4.0], 1.0) == Interval(0.75, None, None)
+    assert calibration([2.1] * 5, [2.0] * 5).lo == pytest.approx(1.05)
+    with pytest.raises(ValueError, match="observed must not sum to 0"):
+        calibration([1.0, 2.0], [0.0, 0.0], 1.0)
 
 
 amounts = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)

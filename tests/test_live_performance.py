@@ -60,6 +60,28 @@ def test_what_happens_after_the_next_release_does_not_change_the_period_before()
         "11-27": "11-27", "12-04": "11-27", "12-11": "12-11"}  # fmt: skip
 
 
+def at(moment: str, kind: Any, name: str) -> Entry:
+    return Entry(1, f"2017-{moment}:00+00:00", kind, {"contract": "promo", "release_id": f"promo-2017-{name}"}, "", "")
+
+
+def test_what_is_pointed_to_after_a_period_is_over_did_not_serve_it() -> None:
+    """Ad-weeks end on Mondays at midnight in New York, 5:00 UTC."""
+    in_time = [at("12-04T06:00", "publish", "12-04"), at("12-11T06:00", "publish", "12-11")]
+    missed = [in_time[0], at("12-18T14:00", "publish", "12-11"), at("12-18T20:00", "publish", "12-18")]
+    assert live(missed) == {"12-04": "12-04", "12-11": "12-04"}
+    assert live([*in_time, at("12-18T09:00", "rollback", "12-04")]) == {"12-04": "12-04", "12-11": "12-11"}
+    assert live([*in_time, at("12-18T04:59", "rollback", "12-04")])["12-11"] == "12-04"
+    again = [*in_time, at("12-18T05:00", "publish", "12-04-2"), at("12-18T06:00", "publish", "12-11-2")]
+    assert live(again) == {"12-04": "12-04", "12-11": "12-11"}
+
+
+def test_history_run_again_counts_by_order_until_a_night_is_in_time() -> None:
+    log = [at("12-11T06:00", "publish", "11-20"), at("12-11T07:00", "publish", "11-27")]
+    log += [at("12-11T08:00", "publish", "12-04"), at("12-11T09:00", "publish", "12-11")]
+    assert live(log) == {day: day for day in ("11-20", "11-27", "12-04", "12-11")}
+    assert live([*log, at("12-18T09:00", "rollback", "11-20")]) == live(log)
+
+
 def test_other_contracts_and_foreign_names_do_not_count() -> None:
     other = Entry(9, "2026-11-22T00:00:00+00:00", "publish", {"contract": "b", "release_id": "b-2017-12-11"}, "", "")
     assert live([*published("12-04"), other]) == {"12-04": "12-04", "12-11": "12-04"}

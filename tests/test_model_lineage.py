@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import served_world
+import tiny_warehouse as tiny
 from typer.testing import CliRunner
 
 from jobs import champions, cli, decision_log, lineage, model_lineage, models
+from jobs.lake import write_json
 
 LINKS = (
     *("model", "candidate", "hyperparameters", "code", "lock", "environment", "snapshot", "examples", "rows"),
@@ -117,3 +120,27 @@ def test_a_model_that_nobody_knows_is_an_error(tmp_path: Path) -> None:
         model_lineage.trace(tmp_path, "ghost")
     with pytest.raises(model_lineage.LineageError, match="champion must name one model, got no champion"):
         model_lineage.trace(tmp_path, "champion")
+
+
+def test_the_champion_of_a_damaged_log_is_not_told_and_the_damage_is(tmp_path: Path) -> None:
+    served_world.decided(tmp_path, 0, "a")
+    path = decision_log.path_of(tmp_path)
+    path.write_text(path.read_text().replace("tiny", "tine", 1))
+    with pytest.raises(model_lineage.LineageError, match=r"line 1: was changed after writing.*which model is champion"):
+        model_lineage.trace(tmp_path, "champion")
+
+
+def test_metrics_that_cannot_be_read_are_a_broken_link(tmp_path: Path) -> None:
+    keys = {
+        name: tiny.put(tmp_path, name, "k", tiny.pa.table({"model_id": ["a"]})) for name in model_lineage.EVALUATION
+    }
+    write_json(tmp_path / "cycles" / "tiny" / "2026-01-01.json", {"datasets": keys})
+    card = {"lineage": {"contract": "tiny", "cycle_date": "2026-01-01"}}
+
+    def evaluation() -> model_lineage.Link:
+        return list(model_lineage._evaluation(tmp_path, [], card, "a", False))[-1]
+
+    assert evaluation().fault is None
+    file = only(tmp_path / "lake" / "model_metrics", "*/*/*.parquet")
+    file.write_bytes(b"x" * file.stat().st_size)  # as long as it was: no step sees it by its size
+    assert str(evaluation().fault).startswith("model_metrics of tiny 2026-01-01 cannot be read: ")

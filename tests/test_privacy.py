@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     rows = fake_facts.evidence() | fake_facts.night()
     for name in ("entities", "scores", "top_scores", "score_entities"):
         rows[name] = [row | {"entity_id": raw(row["entity_id"])} for row in rows[name]]
+    rows["top_scores"] = tied(rows["top_scores"])
     rows["slice_metrics"] = split_in_two(rows["slice_metrics"])
     rows["slice_shrinkage"] = small_families(rows["slice_shrinkage"])
     rows["label_delay"] = late_groups()
@@ -73,6 +75,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 def raw(entity_id: str) -> str:
     return f"household-{entity_id}-raw"
+
+
+def tied(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Raw scores rounded to whole numbers; equal ones of a candidate are ranked by the id, as scoring does."""
+    found = [row | {"raw_score": float(round(row["raw_score"]))} for row in rows]
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        if row["rank_in_candidate"]:
+            groups[row["candidate_id"], row["raw_score"]].append(row)
+    for group in groups.values():
+        ranks = sorted(row["rank_in_candidate"] for row in group)
+        for row, rank in zip(sorted(group, key=lambda row: row["entity_id"]), ranks, strict=True):
+            row["rank_in_candidate"] = rank
+    return found
 
 
 def split_in_two(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,7 +119,8 @@ def small_families(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for place, size in enumerate(sizes):
             n = size or left
             few = {"depth": 2, "level": "family", "parent": row["value"], "value": f"{row['value']} {place}"}
-            found.append(row | few | {"entities": n, "n": n, "is_unseen": False})
+            part = {"conversions": row["conversions"] * n // row["n"], "sum_p": row["sum_p"] * n / row["n"]}
+            found.append(row | few | part | {"entities": n, "n": n, "is_unseen": False})
     return found
 
 
@@ -183,6 +200,23 @@ def test_rows_lie_in_the_order_of_the_hash(built: Built, mart: str) -> None:
     # By chance one is right on average, whatever their number; as many as eight once in 100,000.
     assert len(met) > 20
     assert right < 8
+
+
+def test_equal_scores_of_a_candidate_are_ranked_by_the_hash(built: Built) -> None:
+    """By the id they would tell its order. Which ranks a score has stays."""
+    listed = "from fct_entity_scores where rank_in_candidate is not null"
+    ranked = f"select candidate_id, raw_score, entity_id {listed} order by candidate_id, rank_in_candidate"
+    found = query(built.database, ranked)
+    assert found == sorted(found, key=lambda row: (row[0], -row[1], row[2]))
+    assert len({row[:2] for row in found}) < len(found) / 2  # most share their score with others
+    expected = {
+        (row["candidate_id"], row["raw_score"], row["rank_in_candidate"])
+        for row in tied(fake_facts.night()["top_scores"])
+    }
+    of_scores = query(built.database, f"select candidate_id, raw_score, rank_in_candidate {listed}")
+    assert set(of_scores) == {row for row in expected if row[2]}
+    rows = query(built.database, "select count(*) from fct_entity_scores")
+    assert rows == [(len(fake_facts.night()["top_scores"]),)]
 
 
 def test_the_salt_is_in_no_file(built: Built) -> None:

@@ -221,3 +221,19 @@ def deeper(n: int) -> list:
     for _ in range(n):
         found = [found]
     return found
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{bad", "it names no release"),
+        ('{"release_id": "gone", "path": "releases/gone"}', "release gone has no readable manifest in "),
+    ],
+    ids=["not JSON", "a release that is gone"],
+)
+def test_a_damaged_pointer_is_not_taken_for_a_warehouse_without_releases(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(QueryError, match=r"no release in .*: run `fieldmart nightly` first"):
+        query_mart.run(tmp_path, "select 1")
+    (tmp_path / "current.json").write_text(text)
+    with pytest.raises(QueryError, match=rf"current.json is damaged, {why}.*: `fieldmart heal` writes it anew$"):
+        query_mart.run(tmp_path, "select 1")

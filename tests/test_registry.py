@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import pytest
 import served_world as world
+from typer.testing import CliRunner
 
-from jobs import champions, decision_log, heal, registry
+from jobs import champions, cli, decision_log, heal, registry, verification
 
 # Opens the store as a team would, in a process in which any socket is an error.
 LOOK = """
@@ -90,6 +93,14 @@ def test_the_store_follows_the_log_without_a_socket_and_is_made_again(tmp_path: 
     decision_log.append(tmp_path, "guard", guard)
     assert looked(tmp_path)["aliases"] == {"champion": "1", "challenger": "3"}
 
+    with contextlib.closing(sqlite3.connect(registry.path_of(tmp_path))) as store:
+        store.execute("update registered_model_aliases set version = 4 - version")  # 1 and 3 swapped
+        store.commit()
+    found = looked(tmp_path)
+    # The log is as it was, so a night does not look into the store; with a check it does.
+    assert found["lines"] == ["registry: up to date", "registry: 0 runs, 0 versions, 2 aliases written"]
+    assert found["aliases"] == {"champion": "1", "challenger": "3"}
+
     registry.path_of(tmp_path).write_bytes(b"no database")
     champions.write_aliases(tmp_path)
     assert heal.run(tmp_path)[-2:] == [
@@ -109,3 +120,35 @@ def test_a_registry_that_cannot_be_written_is_told_and_stops_nothing(tmp_path: P
     [line] = said
     assert line.startswith("the registry was not brought up to date, `fieldmart heal` does it: ")
     assert "file is not a database" in line
+
+
+@pytest.mark.parametrize(("text", "is_whole"), [(b"", False), (b"no database", False), (None, True)])
+def test_a_store_that_was_emptied_or_overwritten_is_not_whole(
+    tmp_path: Path, text: bytes | None, is_whole: bool
+) -> None:
+    path = registry.path_of(tmp_path)
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        store.execute("create table runs (run_id text)")
+        store.commit()
+    if text is not None:
+        path.write_bytes(text)
+    assert registry.is_whole(path) == is_whole
+    faults = verification.verify_warehouse(tmp_path).faults
+    assert faults == ([] if is_whole else [f"{path}: is damaged: `fieldmart heal` makes it anew"])
+
+
+def test_the_command_looks_into_the_store_whatever_was_done_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that somebody moved there changes nothing that the log knows of."""
+    asked: list[bool] = []
+
+    def sync(_: Path, check: bool = False) -> registry.Synced:
+        asked.append(check)
+        return registry.Synced(0, 0, 2, False)
+
+    monkeypatch.setattr(registry, "sync", sync)
+    (tmp_path / "log").mkdir()
+    told = CliRunner().invoke(cli.app, ["registry", "--warehouse", str(tmp_path)])
+    assert (asked, told.stdout) == ([True], "registry: 0 runs, 0 versions, 2 aliases written\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import hashlib
 import itertools
@@ -11,12 +12,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
 
-from jobs import decision_log, releases
+from jobs import decision_log, rebuild, releases
 from jobs.release_audits import Audit
 
 GOOD = [Audit("lowest_p", 0.01, ">", 0.0, True, "a probability")]
@@ -215,7 +217,7 @@ def test_the_last_releases_of_a_contract_are_kept_and_the_current_one_always(tmp
         publish(f"r{value}", value, keep=3)
     assert [release.release_id for release in releases.list_releases(tmp_path)] == ["other", "r3", "r4", "r5"]
     publish("r3", 3, keep=1)  # flips to the oldest, which therefore stays
-    assert [release.release_id for release in releases.list_releases(tmp_path)] == ["other", "r3", "r5"]
+    assert [release.release_id for release in releases.list_releases(tmp_path)] == ["other", "r5", "r3"]
     assert read(tmp_path) == ("r3", 3)
 
 
@@ -447,3 +449,46 @@ def test_a_reader_in_another_process_sees_only_whole_releases_during_twenty_publ
     assert found["reads"] > 1
     assert found["seen"] == sorted(found["seen"])  # never back to an older one
     assert len(found["seen"]) > 1
+
+
+def test_the_order_of_releases_is_that_of_the_log_whatever_the_clock_says(
+    tmp_path: Path, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Any:
+            return dt.datetime.now(tz) - dt.timedelta(days=1)
+
+    publish("a", 1)
+    monkeypatch.setattr(releases, "dt", SimpleNamespace(datetime=Behind, UTC=dt.UTC, date=dt.date))
+    publish("b", 2)
+    first, second = releases.list_releases(tmp_path)
+    assert second.manifest["published_at"] < first.manifest["published_at"]
+    assert (first.release_id, second.release_id) == ("a", "b")
+    assert releases.rollback(tmp_path).release_id == "a"
+
+
+def test_a_release_from_before_manifests_said_their_place_in_the_log_is_placed_by_the_clock(
+    tmp_path: Path, publish: Any
+) -> None:
+    for value, release_id in enumerate("abc"):
+        publish(release_id, value)
+    manifest = tmp_path / "releases" / "b" / "manifest.json"
+    said = json.loads(manifest.read_text())
+    manifest.chmod(0o644)
+    for known in ({}, {"log_entries": said.pop("log_entries")}):  # sealed when the log had one entry: that of a
+        manifest.write_text(json.dumps(said | known))
+        release = releases.named(tmp_path, "b")
+        assert releases._sealed_after(release, decision_log.entries(tmp_path)) == 1
+
+
+def test_a_release_that_was_removed_meanwhile_is_not_half_rebuilt(tmp_path: Path, publish: Any) -> None:
+    """A publication removes old releases without waiting for a rebuild."""
+    release = publish("a", 1)
+    made = tmp_path / "made"
+    made.mkdir()
+    make_mart(made / "mart.duckdb", "a", 1)
+    shutil.rmtree(release.folder)
+    with pytest.raises(rebuild.RebuildError, match="release a was removed while it was rebuilt"):
+        rebuild.replace(release, made, ["mart.duckdb"])
+    assert not release.folder.exists()

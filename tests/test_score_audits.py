@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ffm_udf.calibration import Calibrator, Table
 from jobs import facts, score_audits, score_bands, score_files, scored_slices
-from jobs.contract import Slice, load
+from jobs.contract import Privacy, Slice, load
 from jobs.cycle import Cycle
 from jobs.policies import PolicyError
 from jobs.progress import Progress
@@ -86,14 +86,17 @@ def lists(folder: Path) -> tuple[list[str], list[str]]:
     return written(folder / "e", entities, "entities", 1), written(folder / "c", candidates, "candidates", 1)
 
 
-def source(folder: Path, asked: list[Any], offered: list[Any], slices: list[dict[str, str]]) -> scored_slices.Lists:
-    """The lists as they come in."""
+def source(
+    folder: Path, asked: list[Any], offered: list[Any], slices: list[dict[str, str]], floor: int | None = None
+) -> scored_slices.Lists:
+    """The lists as they come in; `floor`: the contract's k_anonymity."""
     (folder / "l").mkdir(exist_ok=True)
     files = [str(folder / "l" / f"{name}.parquet") for name in ("asked", "offered")]
     pl.DataFrame(asked, schema=["who", "shop", "age"], orient="row").write_parquet(files[0])
     pl.DataFrame(offered, schema=["what", "shop", "dep"], orient="row").write_parquet(files[1])
     roles = {"entity": ("who",), "candidate": ("what",), "match": ("shop",)}
-    found = load(CONF / "promo.yml").model_copy(update=roles | {"slices": tuple(Slice(**item) for item in slices)})
+    changes = roles | {"slices": tuple(Slice(**item) for item in slices), "privacy": Privacy(k_anonymity=floor)}
+    found = load(CONF / "promo.yml").model_copy(update=changes)
     return scored_slices.Lists(files[:1], files[1:], found)
 
 
@@ -117,7 +120,7 @@ def judge(
     # 480 pairs × 4 periods with mean p about 0.11: some 200 conversions
     past = examples(folder, scores(), (5, 6, 7, 8)) if past is None else past
     asked, offered = changes.pop("asked", ASKED), changes.pop("offered", OFFERED)
-    found = source(folder, asked, offered, changes.pop("slices", SLICES))
+    found = source(folder, asked, offered, changes.pop("slices", SLICES), changes.pop("floor", None))
     expected = Expected(entities, candidates, past, changes.pop("last_matured", 8), found)
     bands = changes.pop("bands", BANDS)
     scored = replace(ScoredFiles(written(folder / "s", table), "m1", "model", CALIBRATOR), **changes)
@@ -241,6 +244,16 @@ def test_every_value_of_a_slice_that_has_something_on_offer_needs_scores(tmp_pat
     many = [*offered, ("f13", "a", "x"), ("f14", "a", "y")]
     assert judge(tmp_path, scores(), offered=many)["slice_values_without_scores"].why.endswith(
         "bakery, department x, ..."
+    )
+
+
+def test_under_a_floor_values_without_scores_are_counted_and_not_named(tmp_path: Path) -> None:
+    """A value may be one that the marts fold: only how many of which slice have none is said."""
+    asked, offered = [*ASKED, ("h99", "b", "teen")], [*OFFERED, ("f10", "a", "bakery"), ("f11", "b", None)]
+    found = judge(tmp_path, scores(), asked=asked, offered=offered, floor=20)["slice_values_without_scores"]
+    assert (found.value, found.passed) == (3, False)
+    assert found.why == (
+        "7 values of age, department have something on offer; without any score: 1 of age, 2 of department"
     )
 
 

@@ -267,8 +267,9 @@ def test_printed_slices_against_the_known_rates(stored) -> None:
     alone = 1.96 * np.sqrt(share.value * (1 - share.value) / printed.sum())
     assert share.hi is not None
     assert share.hi - share.value > alone
-    # 95 % are meant; small slices are skewed.
-    assert 0.9 <= share.value <= 0.98
+    # At least 95 % are meant: of two variances the larger counts, so small slices are held more often.
+    assert share.hi >= 0.95
+    assert share.value < 1
     rates = stored.pool({"n": (1.0, 0.0)}).rates()
     [mine] = [row for row in found if (row.slice, row.value) == ("device", "1")]
     member = stored.rows.columns["device"] == 1

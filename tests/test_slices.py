@@ -122,6 +122,14 @@ def test_p_values_are_scipys_t_test_and_their_adjustment_scipys(tmp_path: Path) 
     assert facts.table("slice_metrics", rows).num_rows == len(rows) == 9
 
 
+def test_intervals_agree_with_the_p_values_beside_them(tmp_path: Path) -> None:
+    rows = of_model(world(tmp_path, seed=4, rows=60, drift=0.3), place=1)  # some off, some not, with few conversions
+    inside = [row["calibration_ratio_lo"] <= 1 <= (row["calibration_ratio_hi"] or np.inf) for row in rows]
+    assert inside == [row["p_value"] > 0.05 for row in rows]
+    assert 0 < sum(inside) < len(rows)
+    assert all(row["calibration_ratio_lo"] >= 0 for row in rows)
+
+
 def test_slices_below_the_minimum_are_no_part_of_the_family(tmp_path: Path) -> None:
     sums = slice_sums.slice_sums(task(world(tmp_path, seed=3, rows=400), places=[1]))[:3]
     rows = slices.slice_rows("m", sums, min_n=1000)  # 3,200 rows: the four values of `second` have some 800 each

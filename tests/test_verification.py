@@ -6,11 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_warehouse as tiny
+from typer.testing import CliRunner
 
-from jobs import champions, decision_log, heal, registry, releases, retention
+from jobs import champions, cli, decision_log, heal, health, pointings, registry, releases, retention
+from jobs.backup import backup
 from jobs.lake import LakeError, write_json
 from jobs.verification import log_faults, verify_warehouse
 
@@ -74,6 +78,150 @@ def test_a_publication_that_died_before_its_entry_is_no_fault(warehouse: Path) -
     """The night's rerun finishes it."""
     cut_log(warehouse, 3)
     assert log_faults(warehouse) == []
+
+
+def test_a_publication_that_its_cycle_remembers_was_logged(warehouse: Path) -> None:
+    cut_log(warehouse, 3)
+    release_id = f"tiny-{tiny.day(1)}"
+    path = warehouse / "cycles" / tiny.CONTRACT / f"{tiny.day(1)}.json"
+    write_json(path, json.loads(path.read_text()) | {"run": {"published_id": release_id}})
+    assert [fault.partition(": ")[2] for fault in log_faults(warehouse)] == [
+        f"has no publication of release {release_id}",
+        f"has no publication {release_id} of the cycle tiny {tiny.day(1)}",
+    ]
+
+
+class Killed(BaseException):
+    """The process died."""
+
+
+def die(*_: object) -> None:
+    raise Killed
+
+
+DYING = {"before the pointer": (releases, "_write_pointer"), "before the log": (decision_log, "append")}
+
+
+@pytest.mark.usefixtures("no_registry")
+@pytest.mark.parametrize("between", [[], ["heal"]], ids=["next night at once", "healed before"])
+@pytest.mark.parametrize("where", DYING)
+def test_a_publication_that_died_never_locks_out_what_goes_by_the_log(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, between: list[str]
+) -> None:
+    """What readers saw is logged before the next publication; what they did not see is never pointed to any more."""
+    datasets = tiny.evaluate(warehouse, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(*DYING[where], die)
+        with pytest.raises(Killed):
+            tiny.publish(warehouse, 2, datasets)
+    for _ in between:
+        heal.run(warehouse)
+        assert verify_warehouse(warehouse).faults == []
+    new = tiny.run_night(warehouse, 3)
+    names = [pointings.target(entry) for entry in decision_log.entries(warehouse) if entry.kind == "publish"]
+    was_seen = [f"tiny-{tiny.day(2)}"] if where == "before the log" else []
+    assert names == [f"tiny-{tiny.day(0)}", f"tiny-{tiny.day(1)}", *was_seen, f"tiny-{tiny.day(3)}"]
+    assert log_faults(warehouse) == []
+    heal.run(warehouse)
+    retention.plan(warehouse, RULES)
+    assert backup(warehouse, tmp_path / "backups").faults == []
+    assert not releases.finish(warehouse, f"tiny-{tiny.day(2)}").is_current  # the rerun of the night that died
+    assert tiny.read(warehouse) == (new.release_id, 3)
+
+
+@pytest.mark.usefixtures("no_registry")
+@pytest.mark.parametrize("lost", LOST)
+def test_a_loss_can_be_accepted(warehouse: Path, tmp_path: Path, lost: str) -> None:
+    """No backup has the entries: what the log does not know is set aside, the log says so, and all goes on."""
+    for night in (0, 1):
+        decision = champions.last_decision(warehouse, tiny.CONTRACT, tiny.day(night))
+        assert decision is not None
+        path = warehouse / "cycles" / tiny.CONTRACT / f"{tiny.day(night)}.json"
+        run = {"decision_id": decision.decision_id, "published_id": f"tiny-{tiny.day(night)}"}
+        before = json.loads(path.read_text()) | {"run": run}
+        write_json(path, before)
+    LOST[lost](warehouse)
+    known = {pointings.target(entry) for entry in decision_log.entries(warehouse)} - {None}
+    gone = sorted({release.release_id for release in releases.list_releases(warehouse)} - known)
+
+    said = heal.run(warehouse, accept_loss=True)
+    entry = next(entry for entry in decision_log.entries(warehouse) if entry.kind == "loss")
+    assert (entry.payload["releases"], entry.payload["cycles"]) == (
+        gone,
+        [name.replace("tiny-", "tiny ") for name in gone],
+    )
+    assert decision.decision_id in entry.payload["decisions"]
+    aside = warehouse / entry.payload["set_aside"]
+    assert sorted(path.name for path in (aside / "releases").iterdir()) == gone
+    assert json.loads((aside / path.relative_to(warehouse)).read_text()) == before
+    assert any(line.startswith(f"release {gone[-1]}: set aside in set_aside/") for line in said)
+
+    assert {release.release_id for release in releases.list_releases(warehouse)} == known
+    assert verify_warehouse(warehouse).faults == []
+    assert backup(warehouse, tmp_path / "backups").faults == []
+    assert not (warehouse / "scores" / tiny.CONTRACT / f"score_date={tiny.day(1)}").is_symlink()
+    assert "nothing to accept" in heal.run(warehouse, accept_loss=True)[0]
+    assert tiny.run_night(warehouse, 1).release_id == f"tiny-{tiny.day(1)}"
+
+
+def test_a_log_that_is_gone_is_no_new_log(warehouse: Path) -> None:
+    """Neither healthy nor written to: a first entry would start a second chain over what the first one says."""
+    aliases = champions.aliases_path(warehouse).read_text()
+    log = decision_log.path_of(warehouse)
+    log.unlink()
+    shown = "has no entry, and releases/tiny-2026-01-0[12] shows that there was one: bring the log back"
+    with pytest.raises(decision_log.LogError, match=shown):
+        releases.rollback(warehouse)
+    with pytest.raises(decision_log.LogError, match=shown):
+        tiny.evaluate(warehouse, 2)
+    with pytest.raises(decision_log.LogError, match=shown):
+        champions.write_aliases(warehouse)
+    assert not log.exists() or log.read_bytes() == b""
+    assert champions.aliases_path(warehouse).read_text() == aliases
+    for command in (["log"], ["log", "verify"]):
+        told = CliRunner().invoke(cli.app, [*command, "--warehouse", str(warehouse)])
+        assert (told.exit_code, "entries were lost" in told.stderr) == (1, True), told.output
+
+
+@pytest.mark.parametrize("witness", ["releases", "cycles", "models"])
+def test_each_thing_alone_shows_that_there_was_a_log(warehouse: Path, witness: str) -> None:
+    path = warehouse / "cycles" / tiny.CONTRACT / f"{tiny.day(0)}.json"
+    write_json(path, json.loads(path.read_text()) | {"run": {"decision_id": "abc"}})
+    decision_log.path_of(warehouse).unlink()
+    for other in {"releases", "cycles", "models"} - {witness}:
+        shutil.rmtree(warehouse / other)
+    with pytest.raises(decision_log.LogError, match=f"has no entry, and {witness}/.* shows that there was one"):
+        decision_log.append(warehouse, "decision", {})
+    shutil.rmtree(warehouse / witness)
+    assert decision_log.append(warehouse, "decision", {}).seq == 1
+
+
+def test_a_log_that_lost_entries_is_red(warehouse: Path) -> None:
+    place: Any = SimpleNamespace(warehouse=warehouse)
+    assert health._log_chain(place).status == "ok"
+    decision_log.path_of(warehouse).unlink()
+    found = health._log_chain(place)
+    assert (found.status, "has no publication of release" in found.evidence) == ("red", True)
+    assert "bring the log back from a backup" in found.advice
+
+
+@pytest.mark.parametrize("command", [["log"], ["log", "verify"]])
+def test_the_log_of_no_warehouse_is_one_clear_error(tmp_path: Path, command: list[str]) -> None:
+    told = CliRunner().invoke(cli.app, [*command, "--warehouse", str(tmp_path / "none")])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "no warehouse at" in told.stderr
+
+
+@pytest.mark.usefixtures("no_registry")
+def test_a_copy_of_a_release_is_none(warehouse: Path) -> None:
+    """Published again, what it says is the release's, not the copy's."""
+    shutil.copytree(warehouse / "releases" / OLD, warehouse / "releases" / f"{OLD}.bak")
+    assert [release.release_id for release in releases.list_releases(warehouse)] == [OLD, f"tiny-{tiny.day(1)}"]
+    copied = f"release {OLD}.bak: manifest.json is that of {OLD}, of which this is a copy"
+    assert any(fault.startswith(copied) for fault in verify_warehouse(warehouse).faults)
+    assert any(line.startswith(copied) for line in heal.run(warehouse))
+    assert tiny.run_night(warehouse, 0).release_id == OLD
+    assert tiny.read(warehouse) == (OLD, 0)
 
 
 GONE: dict[str, tuple[str, str]] = {

@@ -30,7 +30,7 @@ def test_the_two_builds_run_every_model_and_test_once_and_all_pass(release: Fake
     first, second = release.ran
     assert set(first) & set(second) == set()
     manifest = json.loads((release.database.parent / "dbt" / "target" / "manifest.json").read_text())
-    nodes = {name for name, node in manifest["nodes"].items() if node["resource_type"] in ("model", "test")}
+    nodes = {name for name, node in manifest["nodes"].items() if node["resource_type"] in ("model", "seed", "test")}
     ran = {name for name in first | second if not name.startswith("exposure.")}
     assert ran == nodes | set(manifest["unit_tests"])
     assert set((first | second).values()) == {"success", "pass", "no-op"}  # an exposure is no-op

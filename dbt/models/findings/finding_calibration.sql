@@ -37,16 +37,17 @@ described as (
             overall.k, overall.calibration_ratio
         )
         || coalesce(format(
-            ' (95 % interval {:.3f} to {:.3f})', overall.calibration_ratio_lo, overall.calibration_ratio_hi
+            ' (95 % interval {:.3f} to {})',
+            overall.calibration_ratio_lo, coalesce(format('{:.3f}', overall.calibration_ratio_hi), 'any')
         ), '')
         || format(
             '. {:d} of {:d} slices with enough rows are off by more than chance, {:d} of them by enough to matter',
             counts.n_miscalibrated, counts.n_judged, counts.n_alarms
         )
         || coalesce(format(
-            '; most surely {} = {}: {:.3f} ({:.3f} to {:.3f}), {:,d} rows',
+            '; most surely {} = {}: {:.3f} ({:.3f} to {}), {:,d} rows',
             worst.slice_type, worst.slice_value, worst.calibration_ratio,
-            worst.calibration_ratio_lo, worst.calibration_ratio_hi, worst.n
+            worst.calibration_ratio_lo, coalesce(format('{:.3f}', worst.calibration_ratio_hi), 'any'), worst.n
         ), '') || '.' as sentence
     from overall
     cross join counts

@@ -4,6 +4,19 @@ with recursive slices as (
 
 ),
 
+whole as (
+
+    select
+        model_id,
+        n,
+        conversions,
+        sum_p,
+        shrunk_ratio
+    from slices
+    where depth = 0
+
+),
+
 above as (
 
     select
@@ -16,14 +29,17 @@ above as (
 
 ),
 
--- Of a parent, what lies under several parents or is too rare to be listed is in none of its values.
+-- What is too rare to be listed is in none of the values of its level, what lies under several parents in none of those
+-- of a parent.
 placed as (
 
     select
         slices.*,
         above.n - sum(slices.n) over (partition by slices.model_id, slices.depth, slices.parent) as left_over,
+        whole.n - sum(slices.n) over (partition by slices.model_id, slices.depth) as left_over_of_level,
         slices.parent is not null and above.n is null as is_unlisted
     from slices
+    inner join whole on slices.model_id = whole.model_id
     left join above
         on slices.model_id = above.model_id and slices.depth = above.depth and slices.parent = above.parent
 
@@ -39,7 +55,7 @@ judged as (
             and (
                 is_unlisted
                 or {{ is_folded('entities', 'model_id, depth, parent', 'value', overlap=true, left_over='left_over') }}
-                or {{ is_folded('entities', 'model_id, depth', 'value', overlap=true) }}
+                or {{ is_folded('entities', 'model_id, depth', 'value', overlap=true, left_over='left_over_of_level') }}
             )
         {%- else -%}
             false
@@ -79,31 +95,79 @@ marked as (
 
 ),
 
--- A corrected p of what is folded has as many conversions as its parts: ratios are means weighted by sum_p.
-folded as (
+shown as (
 
     select
         model_id,
         level,
         depth,
-        {{ folded_name('value') }} as shown_value,
-        bool_and(is_unseen) as is_unseen,
-        cast(sum(n) as bigint) as n,
-        cast(sum(conversions) as bigint) as conversions,
-        sum(sum_p order by value) as sum_p_of_all,
-        {{ folded_mean('raw_ratio', 'sum_p', 'value') }} as raw_ratio,
-        {{ folded_mean('shrunk_ratio', 'sum_p', 'value') }} as shrunk_ratio,
-        {{ folded_mean('weight', 'sum_p', 'value') }} as weight,
-        {{ folded_mean('parent_ratio', 'sum_p', 'value') }} as parent_ratio,
-        max(strength) as strength
+        value,
+        is_unseen,
+        n,
+        conversions,
+        sum_p,
+        raw_ratio,
+        shrunk_ratio,
+        weight,
+        parent_ratio,
+        strength
     from marked
-    group by model_id, level, depth, shown_value
+    where not is_folded
+
+),
+
+-- All that the whole has besides the visible values of the level, listed or not. As a sum of its own parts it would
+-- tell, beside the fold of the level above, how many rows are in no listed value, and whose they are.
+rest as (
+
+    select
+        marked.model_id,
+        marked.level,
+        marked.depth,
+        bool_and(not marked.is_folded or marked.is_unseen) and any_value(marked.left_over_of_level) = 0 as is_unseen,
+        any_value(whole.n) - coalesce(sum(marked.n) filter (where not marked.is_folded), 0) as n,
+        any_value(whole.conversions)
+        - coalesce(sum(marked.conversions) filter (where not marked.is_folded), 0) as conversions,
+        any_value(whole.sum_p)
+        - coalesce(sum(marked.sum_p order by marked.value) filter (where not marked.is_folded), 0) as sum_p,
+        any_value(whole.shrunk_ratio) as parent_ratio,
+        max(marked.strength) as strength
+    from marked
+    inner join whole on marked.model_id = whole.model_id
+    group by marked.model_id, marked.level, marked.depth
+    having bool_or(marked.is_folded)
+
+),
+
+-- As of one value below the whole: means of ratios and weights of the parts would tell the parts.
+folded as (
+
+    select
+        *,
+        conversions / sum_p as raw_ratio,
+        sum_p / (sum_p + strength) as weight
+    from rest
 
 ),
 
 final as (
 
-    select * rename (shown_value as value, sum_p_of_all as sum_p)
+    select * from shown
+    union all
+    select
+        model_id,
+        level,
+        depth,
+        'n<{{ var('k_anonymity') }}' as value,
+        is_unseen,
+        cast(n as bigint) as n,
+        cast(conversions as bigint) as conversions,
+        sum_p,
+        raw_ratio,
+        weight * raw_ratio + (1 - weight) * parent_ratio as shrunk_ratio,
+        weight,
+        parent_ratio,
+        strength
     from folded
 
 )

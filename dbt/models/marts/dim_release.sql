@@ -17,7 +17,7 @@ final as (
         release.contract,
         release.cycle_date,
         release.data_through,
-        date_diff('day', cast(release.data_through as date), release.cycle_date) as data_age_days,
+        date_diff('day', release.data_through_day, release.cycle_date) as data_age_days,
         release.run_id,
         runs.started_at as built_at,
         runs.label_version,

@@ -42,8 +42,12 @@ judged as (
 
     select
         *,
-        abs(calibration_ratio - 1)
-        / nullif((calibration_ratio_hi - calibration_ratio_lo) / 2, 0) as evidence,
+        case
+            when calibration_ratio > 1
+                then (calibration_ratio - 1) / nullif(calibration_ratio - calibration_ratio_lo, 0)
+            when calibration_ratio_hi is null and calibration_ratio_lo is not null then 0
+            else (1 - calibration_ratio) / nullif(calibration_ratio_hi - calibration_ratio, 0)
+        end as evidence,
         logloss / nullif({{ entropy('observed_rate') }}, 0) as normalized_entropy,
         coalesce(
             not is_below_min_n and p_adjusted <= {{ var('slice_false_discovery_rate') }}, false

@@ -11,7 +11,11 @@ rated as (
         conversions / n as observed_rate,
         sum_p / nullif(conversions, 0) as calibration_ratio,
         least(calibration_ratio_lo, calibration_ratio_lo_entity) as ratio_lo,
-        greatest(calibration_ratio_hi, calibration_ratio_hi_entity) as ratio_hi,
+        -- no upper end over periods is none at all, unless there is no interval over periods
+        case
+            when calibration_ratio_lo is null or calibration_ratio_hi is not null
+                then greatest(calibration_ratio_hi, calibration_ratio_hi_entity)
+        end as ratio_hi,
         contacted / n as selection_rate,
         sum(contacted) over (partition by attribute) / sum(n) over (partition by attribute) as selection_rate_of_all,
         n < min_n as is_below_min_n

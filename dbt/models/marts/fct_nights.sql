@@ -46,7 +46,7 @@ final as (
         logloss / nullif(lag(logloss) over (partition by contract order by cycle_date), 0) - 1 as logloss_change,
         pairs,
         usd,
-        usd / nullif(pairs, 0) * 1e6 as usd_per_1m_scores
+        usd / nullif(pairs, 0) * 1e6 as usd_of_night_per_1m_pairs
     from priced
 
 )

@@ -28,13 +28,13 @@ ranked as (
 
 ),
 
--- Spearman's correlation is that of the ranks
+-- Spearman's correlation is that of the ranks; rounded, since the same order is 1 and not 0.9999999999999998
 correlated as (
 
     select
         ranked.objective,
-        corr(ranked.rank_by_objective, profit.rank_by_objective) as rank_correlation_with_profit,
-        corr(ranked.rank_by_objective, ranked.rank_by_logloss) as rank_correlation_with_logloss
+        round(corr(ranked.rank_by_objective, profit.rank_by_objective), 12) as rank_correlation_with_profit,
+        round(corr(ranked.rank_by_objective, ranked.rank_by_logloss), 12) as rank_correlation_with_logloss
     from ranked
     left join ranked as profit on ranked.model_id = profit.model_id and profit.objective = 'profit'
     group by ranked.objective

@@ -11,6 +11,7 @@ renamed as (
         cast(contract as varchar) as contract,
         cast(cycle_date as date) as cycle_date,
         cast(data_through as timestamp) as data_through,
+        cast(data_through_day as date) as data_through_day,
         cast(run_id as varchar) as run_id,
         cast(verdict as varchar) as verdict,
         cast(decision_id as varchar) as decision_id,

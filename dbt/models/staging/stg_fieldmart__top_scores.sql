@@ -23,6 +23,31 @@ renamed as (
         cast(rank_in_candidate as integer) as rank_in_candidate
     from source
 
+),
+
+-- Equal scores of a candidate are ranked in the facts by the entity's id: with hashes that order would tell whose they
+-- are, so among themselves they are ranked by the hash.
+final as (
+
+    {% if var('hash_entities') -%}
+        select *
+        from renamed
+        where rank_in_candidate is null
+        union all
+        select
+            * replace (
+                cast(
+                    min(rank_in_candidate) over (partition by candidate_id, raw_score)
+                    + row_number() over (partition by candidate_id, raw_score order by entity_id, match_id)
+                    - 1 as integer
+                ) as rank_in_candidate
+            )
+        from renamed
+        where rank_in_candidate is not null
+    {%- else -%}
+        select * from renamed
+    {%- endif %}
+
 )
 
-select * from renamed
+select * from final
