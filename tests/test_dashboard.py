@@ -297,6 +297,15 @@ def test_calibration_figure_keeps_a_far_slice_at_the_end_of_the_axis_with_its_nu
     assert list(small.text) == ["18.25"]
 
 
+def test_an_interval_without_an_upper_end_leaves_the_axis_and_says_so(mart: str) -> None:
+    rows = queries.calibration_by_slice(mart, CHOSEN)
+    rows.loc[rows["is_below_min_n"], ["calibration_ratio_lo", "calibration_ratio_hi"]] = [0.5, None]
+    figure = figures.calibration_by_slice(rows)
+    (small,) = (trace for trace in figure.data if trace.name == "too few rows to judge")
+    assert small.x[0] + small.error_x.array[0] > figure.layout.xaxis.range[1]
+    assert small.customdata[0][2] == "without an upper end"
+
+
 def test_k_figure_greys_the_dominated_and_leaves_the_prior_out(mart: str) -> None:
     rows = queries.accuracy_cost_by_k(mart).assign(is_dominated=lambda frame: frame["k"] == 4)
     figure = figures.accuracy_cost_by_k(rows, queries.seed_metrics(mart))

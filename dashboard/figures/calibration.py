@@ -21,6 +21,14 @@ def calibration_by_slice(slices: pd.DataFrame) -> go.Figure:
     far = (judged["calibration_ratio"] - 1).abs().quantile(0.9) if len(judged) else 1.0
     reach = min(max(1.5 * far, 0.25), 1.0)
     rows["at"] = rows["calibration_ratio"].clip(1 - 0.97 * reach, 1 + 0.97 * reach)
+    is_open = (
+        rows["calibration_ratio_hi"].isna() & rows["calibration_ratio_lo"].notna()
+    )  # nothing bounds it: off the axis
+    rows["drawn_hi"] = rows["calibration_ratio_hi"].mask(is_open, 1 + 2 * reach)
+    rows["to"] = [
+        "without an upper end" if unbounded else f"to {hi:.3f}"
+        for hi, unbounded in zip(rows["calibration_ratio_hi"], is_open, strict=True)
+    ]
     rows["text"] = [f"{x:.2f}" if x != at else "" for x, at in zip(rows["calibration_ratio"], rows["at"], strict=True)]
     groups = (
         (rows["is_miscalibrated"], "off by more than chance", VERMILION, "diamond"),
@@ -38,10 +46,10 @@ def calibration_by_slice(slices: pd.DataFrame) -> go.Figure:
             name=words,
             text=part["text"],
             textposition=["top left" if at > 1 else "top right" for at in part["at"]],
-            error_x=interval(part, "at", "calibration_ratio_lo", "calibration_ratio_hi"),
+            error_x=interval(part, "at", "calibration_ratio_lo", "drawn_hi"),
             marker={"color": colour, "size": 11, "symbol": symbol},
-            customdata=part[["calibration_ratio", "calibration_ratio_lo", "calibration_ratio_hi", "n", "conversions"]],
-            hovertemplate="<b>%{y}</b><br>%{customdata[0]:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f})"
+            customdata=part[["calibration_ratio", "calibration_ratio_lo", "to", "n", "conversions"]],
+            hovertemplate="<b>%{y}</b><br>%{customdata[0]:.3f} (%{customdata[1]:.3f} %{customdata[2]})"
             "<br>%{customdata[3]:,} rows, %{customdata[4]:,} conversions<extra></extra>",
         )
     figure.add_vline(x=1, line_color=INK, line_width=1.5)
