@@ -53,8 +53,8 @@ def test_a_night_is_put_together_from_cycle_lake_and_log(tmp_path: Path) -> None
         "publish: dbt": stage("08:20:01", 6.0),
     }
     run = {"verdict": "GO", "score_source": "model", "serving_model_id": "m1", "published_id": "promo-2017-12-04"}
-    remembered(tmp_path, FIRST, stages, run, {"scoring": "s1"})
     published(tmp_path, "promo-2017-12-04", "08:20:07")
+    remembered(tmp_path, FIRST, stages, run, {"scoring": "s1"})
     published(tmp_path, "promo-2017-12-04-2", "09:00:00")  # published again: readable since the first time
     [row] = History(tmp_path, PROMO, POLICY).nights()
     assert facts.table("nights", [row]).num_rows == 1
