@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from jobs import gate as gates
 from jobs.approvals import ApprovalError
 from jobs.contract import load
 from jobs.cycle import Cycle
-from jobs.lake import LakeError
+from jobs.lake import LakeError, write_json
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 DAY = dt.date(2017, 12, 18)
@@ -383,6 +385,18 @@ def test_a_promotion_or_value_starts_the_count_anew(tmp_path: Path, policy: Path
 # ---- on a whole night ----
 
 
+def never_decided(cycle: Cycle) -> None:
+    """Take back all that a decision and its release left."""
+    root = cycle.warehouse
+    shutil.rmtree(root / "releases")
+    for path in (decision_log.path_of(root), champions.aliases_path(root), root / "current.json", root / "current"):
+        path.unlink()
+    path = root / "cycles" / cycle.contract.name / f"{cycle.date}.json"
+    state = json.loads(path.read_text())
+    kept = {name: value for name, value in state["run"].items() if name not in ("decision_id", "published_id")}
+    write_json(path, state | {"run": kept})
+
+
 @pytest.mark.slow
 def test_an_approved_night_is_refitted_and_scored(own_night, spark) -> None:
     """The night once more by a gate with a soft rule that nothing meets: HOLD; then somebody approves it."""
@@ -392,7 +406,7 @@ def test_an_approved_night_is_refitted_and_scored(own_night, spark) -> None:
     policy = root / "gate.yml"
     policy.write_text(yaml.safe_dump(terms | {"rules": [*terms["rules"], wish]}))
     cycle.remember({}, run={"registered_gate_sha": gates.load_gate(policy).sha})
-    decision_log.path_of(root).unlink()
+    never_decided(cycle)
     decide.build_evidence(cycle, policy)
     assert cycle.state()["run"]["evidence_variables"] == {"margin_relative_cost": 0.1}
     held = decide.run(cycle, spark, policy)
