@@ -233,7 +233,7 @@ def _append(warehouse: Path, kind: Kind, payload: dict[str, Any], at: dt.datetim
     found, torn = _read(path)
     moment = (at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).isoformat(timespec="microseconds")
     payload = {"by": _who()} | payload
-    if kind != "loss":  # which says that the entries before it are gone
+    if not found and kind != "loss":  # which says that the entries before it are gone
         refuse_gone(warehouse, besides=payload.get("release_id") if kind == "publish" else None)
     seq, prev_hash = len(found) + 1, found[-1].entry_hash if found else FIRST
     try:

@@ -23,6 +23,7 @@ from jobs import (
     served_links,
     verification,
 )
+from jobs.durable import unpoint
 from jobs.lake import read_json, write_json
 
 ASIDE = "set_aside"  # in the warehouse; nothing reads it
@@ -84,7 +85,7 @@ def _unlink_scores(warehouse: Path, lost: list[str]) -> None:
     known = [(release.release_id in lost, release.manifest) for release in releases.list_releases(warehouse)]
     dates = [(is_lost, said["contract"], said["cycle_date"]) for is_lost, said in known if "cycle_date" in said]
     for _, contract, date in (one for one in dates if one[0] and (False, *one[1:]) not in dates):
-        (score_tree.root(warehouse, contract) / f"{score_tree.COLUMN}={date}").unlink(missing_ok=True)
+        unpoint(score_tree.root(warehouse, contract) / f"{score_tree.COLUMN}={date}")
 
 
 def _aliases(warehouse: Path) -> list[str]:
