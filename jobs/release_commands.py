@@ -38,7 +38,7 @@ def releases_command(
     left = options.guarded(lambda: pointings.left(decision_log.entries(warehouse)))
     unreadable = releases.unreadable(warehouse)
     for name in unreadable:
-        _warn(f"release {name}: manifest.json is missing or damaged: it does not count")
+        _warn(f"release {name}: {releases.why_unreadable(warehouse, name)}: it does not count")
     for row in rows:
         row["left_by_guard"] = row["release_id"] in left
     if as_json:
